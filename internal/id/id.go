@@ -4,6 +4,7 @@ package id
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"sync"
 	"time"
 )
 
@@ -11,25 +12,44 @@ import (
 // order of the digits is the order of their bytes.
 const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// New returns prefix, a hyphen and 26 characters: 48 bits of milliseconds since
-// the Unix epoch, then 80 random bits. The result is safe in a file name and
+// Source makes identifiers, each greater than the one before, also within one
+// millisecond and when the clock goes back. The zero value is ready to use; it
+// is safe for concurrent use.
+type Source struct {
+	mu     sync.Mutex
+	millis uint64 // of the last identifier
+	hi, lo uint64 // its 80 other bits: 16 and 64
+}
+
+// Next returns prefix, a hyphen and 26 characters: 48 bits of milliseconds
+// since the Unix epoch, then 80 bits that are random at the first identifier of
+// a millisecond and count on from there. The result is safe in a file name and
 // in a git branch name.
-func New(prefix string, at time.Time) string {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], uint64(at.UnixMilli())<<16)
-	rand.Read(b[6:]) // never fails: crypto/rand ends the program instead
+func (s *Source) Next(prefix string, at time.Time) string {
+	s.mu.Lock()
+	if now := uint64(at.UnixMilli()); now > s.millis {
+		var b [10]byte
+		rand.Read(b[:]) // never fails: crypto/rand ends the program instead
+		s.millis = now
+		s.hi = uint64(binary.BigEndian.Uint16(b[:2])) &^ (1 << 15) // room to count on
+		s.lo = binary.BigEndian.Uint64(b[2:])
+	} else if s.lo++; s.lo == 0 {
+		s.hi++
+	}
+	hi, lo := s.millis<<16|s.hi&0xffff, s.lo
+	s.mu.Unlock()
+
 	out := make([]byte, 0, len(prefix)+27)
 	out = append(out, prefix...)
 	out = append(out, '-')
-	hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
 	for shift := 125; shift >= 0; shift -= 5 {
-		out = append(out, alphabet[bits(hi, lo, uint(shift))])
+		out = append(out, alphabet[digit(hi, lo, uint(shift))])
 	}
 	return string(out)
 }
 
-// bits returns the five bits of hi:lo that start at position shift.
-func bits(hi, lo uint64, shift uint) byte {
+// digit returns the five bits of hi:lo that start at bit shift.
+func digit(hi, lo uint64, shift uint) byte {
 	var v uint64
 	switch {
 	case shift >= 64:

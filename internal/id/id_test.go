@@ -8,24 +8,29 @@ import (
 	"github.com/claudepool/claudepool/internal/id"
 )
 
-func TestNew(t *testing.T) {
+func TestNextSortsByOrderOfMaking(t *testing.T) {
 	t.Parallel()
 	form := regexp.MustCompile(`^task-[0-9a-hjkmnp-tv-z]{26}$`)
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	seen := map[string]bool{}
-	for range 1000 {
-		v := id.New("task", at)
+	var s id.Source
+	last := ""
+	for i, d := range []time.Duration{0, 0, 0, 1, -5, 1000, 1000, -3_600_000, 1001, 86_400_000} {
+		v := s.Next("task", at.Add(d*time.Millisecond))
 		if !form.MatchString(v) {
-			t.Fatalf("New = %q, want the form %v", v, form)
+			t.Fatalf("Next = %q, want the form %v", v, form)
 		}
-		if seen[v] {
-			t.Fatalf("New gave %q twice", v)
+		if v <= last {
+			t.Errorf("identifier %d, %q, is not after %q", i, v, last)
 		}
-		seen[v] = true
+		last = v
 	}
-	for _, d := range []time.Duration{time.Millisecond, time.Second, time.Hour, 365 * 24 * time.Hour} {
-		if a, b := id.New("task", at), id.New("task", at.Add(d)); a >= b {
-			t.Errorf("%q is not before %q, made %v later", a, b, d)
-		}
+}
+
+func TestSourcesDiffer(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	var a, b id.Source
+	if x, y := a.Next("task", at), b.Next("task", at); x == y {
+		t.Errorf("two sources both made %q", x)
 	}
 }

@@ -1,0 +1,353 @@
+package claudepool
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/claudepool/claudepool/claude"
+)
+
+// TaskID names a task. It is made by the pool and sorts by the time of submission.
+type TaskID string
+
+// Task is a prompt and what is to become of it. Only Prompt is needed.
+type Task struct {
+	// Prompt is what the agent is asked. It must be valid UTF-8 and not blank.
+	// A prompt that starts with "/" is text, unless Commands is set.
+	Prompt string
+	// Images follow the prompt.
+	Images []claude.Image
+	// Commands lets a prompt that starts with "/" be a command of the CLI.
+	Commands bool
+
+	// Tags group tasks for listing, metrics and [PoolConfig.TagLimits].
+	Tags []string
+	// Priority: the higher goes first; within one, first come first served.
+	Priority int
+	// Overrides win over the slot's and the pool's configuration.
+	Overrides TaskOverrides
+
+	// Session says which conversation the task belongs to. The zero value
+	// is a fresh one.
+	Session Session
+	// KeepSession holds the slot's process, with the conversation as the task
+	// left it, for this long, so that a follow-up starts warm. Zero means that
+	// the slot is reset at once; the session can be continued all the same. At
+	// most [MaxKeepSession].
+	KeepSession time.Duration
+	// Slot is the id or name of the only slot that may run the task; Role is
+	// a role that the slot must have. Empty means any.
+	Slot string
+	Role string
+
+	// WorkDir is the working directory. Empty means the slot's.
+	WorkDir string
+	// Env is added to the slot's environment. A value that differs from the
+	// slot's own costs a process start.
+	Env map[string]string
+	// Isolation says what of the file system the task shares with others.
+	Isolation Isolation
+
+	// NotBefore is the earliest start. The zero value means now.
+	NotBefore time.Time
+	// QueueTimeout bounds the time until the task is first started. Zero means no bound.
+	QueueTimeout time.Duration
+	// StallTimeout bounds the silence of a running agent. Zero means the pool's.
+	StallTimeout time.Duration
+	// Retry says what happens after a failure. The zero value means the pool's.
+	Retry RetryPolicy
+	// OnCrash says what happens when the process or the host of a running task
+	// dies. The zero value is [CrashResume].
+	OnCrash CrashPolicy
+
+	// IdempotencyKey makes a second submission by the same owner return the
+	// first one's task. With another prompt it is an error.
+	IdempotencyKey string
+	// Owner is who asked. Empty means "go".
+	Owner string
+	// Parent is the task on whose behalf this one runs, if any.
+	Parent TaskID
+	// Allowance is a budget that this task shares with others, or nil.
+	Allowance *Allowance
+}
+
+// Allowance is a budget that several tasks share, such as that of a fan-out.
+// Tasks whose allowances have the same ID draw on the same sum.
+type Allowance struct {
+	ID    string       `json:"id"`
+	Limit Microdollars `json:"limit_microdollars"`
+}
+
+// MaxKeepSession bounds [Task.KeepSession].
+const MaxKeepSession = time.Hour
+
+// Session says which conversation a task continues. The zero value is a fresh one.
+type Session struct {
+	// Task is the task whose session is continued, or empty.
+	Task TaskID
+	// ID is the session to continue, or empty.
+	ID string
+	// Fork continues a copy, so that the original stays as it is and two
+	// continuations can run at once.
+	Fork bool
+}
+
+// Fresh reports whether s is a new conversation.
+func (s Session) Fresh() bool { return s.Task == "" && s.ID == "" }
+
+// String returns the form that [ParseSession] reads.
+func (s Session) String() string {
+	switch {
+	case s.Task != "":
+		return "task:" + string(s.Task)
+	case s.ID != "":
+		return "id:" + s.ID
+	}
+	return "fresh"
+}
+
+// ParseSession reads "fresh" (or nothing), "task:ID" or "id:UUID".
+func ParseSession(text string) (Session, error) {
+	kind, rest, found := strings.Cut(text, ":")
+	switch {
+	case text == "" || text == "fresh":
+		return Session{}, nil
+	case found && kind == "task" && rest != "":
+		return Session{Task: TaskID(rest)}, nil
+	case found && kind == "id" && rest != "":
+		return Session{ID: rest}, nil
+	}
+	return Session{}, invalidField("session", `must be "fresh", "task:ID" or "id:UUID", not %q`, text)
+}
+
+// Isolation says what of the file system a task shares with others.
+type Isolation string
+
+// IsolationNone shares the slot's working directory.
+const IsolationNone Isolation = "none"
+
+// Isolations lists the isolations this version can give.
+func Isolations() []Isolation { return []Isolation{IsolationNone} }
+
+// RetryPolicy says how often, when and after what a failed task is tried
+// again. Only classes of failure where another try can help are retried
+// ([Outcome.Retryable]). A crash of the machinery is no retry; see [CrashPolicy].
+type RetryPolicy struct {
+	// Max is the number of further attempts. Zero means the pool's; negative
+	// means none.
+	Max int
+	// First is the pause before the first retry, doubled for each further one
+	// up to Most, each with up to a fifth of jitter. Zero means 1 s and 1 min.
+	First, Most time.Duration
+}
+
+// CrashPolicy says what happens to a running task when its process or its host
+// dies. Whatever it is, side effects of the interrupted attempt may be repeated.
+type CrashPolicy string
+
+// The crash policies.
+const (
+	CrashResume CrashPolicy = "resume" // continue the same session
+	CrashRerun  CrashPolicy = "rerun"  // start again from the beginning
+	CrashFail   CrashPolicy = "fail"   // the task has failed
+)
+
+// CrashPolicies lists every crash policy.
+func CrashPolicies() []CrashPolicy { return []CrashPolicy{CrashResume, CrashRerun, CrashFail} }
+
+// MaxCrashes is how many crashes a task survives.
+const MaxCrashes = 3
+
+// TaskState is where a task stands.
+type TaskState string
+
+// The states of a task. The last three are terminal: nothing changes them.
+const (
+	StatePending       TaskState = "pending"
+	StateRunning       TaskState = "running"
+	StatePendingReview TaskState = "pending_review"
+	StateCompleted     TaskState = "completed"
+	StateFailed        TaskState = "failed"
+	StateCancelled     TaskState = "cancelled"
+)
+
+// TaskStates lists every state, in the order of a task's life.
+func TaskStates() []TaskState {
+	return []TaskState{StatePending, StateRunning, StatePendingReview, StateCompleted, StateFailed, StateCancelled}
+}
+
+// Terminal reports whether s is final.
+func (s TaskState) Terminal() bool {
+	return s == StateCompleted || s == StateFailed || s == StateCancelled
+}
+
+// transitions is the state machine of a task: the states that each state can
+// become. Every store enforces it through [TaskState.CanBecome].
+var transitions = map[TaskState][]TaskState{
+	StatePending:       {StateRunning, StateFailed, StateCancelled},
+	StateRunning:       {StatePending, StatePendingReview, StateCompleted, StateFailed, StateCancelled},
+	StatePendingReview: {StatePending, StateCompleted, StateFailed, StateCancelled},
+}
+
+// CanBecome reports whether a task in state s may go to state to.
+func (s TaskState) CanBecome(to TaskState) bool { return slices.Contains(transitions[s], to) }
+
+// TaskRecord is a task as the store holds it.
+type TaskRecord struct {
+	ID   TaskID
+	Task Task
+	// LaunchKey tells which tasks can share a warm process.
+	LaunchKey string
+
+	State   TaskState
+	Outcome Outcome // of the last attempt; empty before the first has ended
+	// Version grows with every change.
+	Version int64
+
+	Submitted time.Time
+	NotBefore time.Time // earliest next start
+	Started   time.Time // of the current or last attempt
+	First     time.Time // start of the first attempt
+	Ended     time.Time // of the last attempt, or of a task that never ran
+
+	// Claim is the current claim while the task is running.
+	Claim *TaskClaim
+	// Fence is the fencing number of the last claim; it only grows.
+	Fence int64
+	// Attempts counts the claims, Retries those after a failure of the
+	// agent, Crashes those after a failure of the machinery.
+	Attempts, Retries, Crashes int
+
+	// Cost is what all attempts have cost so far; Estimated says that a part
+	// of it had to be guessed.
+	Cost      Microdollars
+	Estimated bool
+	// SessionID is the session of the last attempt, ResumeSession the one
+	// that the next attempt must continue, if any.
+	SessionID     string
+	ResumeSession string
+	// SlotID is the slot of the last attempt.
+	SlotID string
+
+	// Result is set when the state is terminal or pending_review.
+	Result *TaskResult
+}
+
+// TaskClaim is the right of one holder to run a task.
+type TaskClaim struct {
+	Holder   string // the pool instance
+	SlotID   string
+	Fence    int64
+	Lease    time.Time // until when the claim holds unless it is extended
+	Reserved Microdollars
+	LastCost Microdollars // last figure seen
+}
+
+// TaskResult is what a task came to.
+type TaskResult struct {
+	TaskID  TaskID    `json:"task_id"`
+	State   TaskState `json:"state"`
+	Outcome Outcome   `json:"outcome"`
+	// Success is true only for [OutcomeOK].
+	Success bool `json:"success"`
+	// Output is the agent's answer. After a failure it is what there was of it.
+	Output string `json:"output"`
+	// Structured is the structured output, when a JSON schema was given.
+	Structured RawJSON `json:"structured_output,omitempty"`
+	// Failure says what went wrong; nil for completed tasks.
+	Failure *Failure `json:"failure,omitempty"`
+	// Denials are the tool calls that were refused.
+	Denials []claude.Denial `json:"permission_denials,omitempty"`
+
+	// Cost is that of all attempts. Estimated marks a figure that had to be guessed.
+	Cost      Microdollars `json:"cost_microdollars"`
+	Estimated bool         `json:"cost_estimated,omitempty"`
+	// Models are the tokens by model, of the last attempt.
+	Models map[string]claude.ModelUsage `json:"models,omitempty"`
+	// Turns counts model requests, as the CLI does, of the last attempt.
+	Turns    int `json:"turns"`
+	Attempts int `json:"attempts"`
+
+	SlotID    string `json:"slot_id,omitempty"`
+	SessionID string `json:"session_id,omitempty"`
+	Model     string `json:"model,omitempty"`
+
+	Queued     Duration `json:"queued"`      // from submission to the first start
+	Ran        Duration `json:"ran"`         // of the last attempt
+	FirstToken Duration `json:"first_token"` // of the last attempt; zero when there was none
+	Total      Duration `json:"total"`       // from submission to the end
+}
+
+// Failure says why a task did not complete.
+type Failure struct {
+	Class    Outcome `json:"class"`
+	Message  string  `json:"message"`
+	ExitCode *int    `json:"exit_code,omitempty"`
+	Stderr   string  `json:"stderr,omitempty"`  // its last 4 KiB, without secrets
+	Command  string  `json:"command,omitempty"` // without secrets
+	// RetryAt is when another try makes sense, if that is known.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+}
+
+// Attempt is the record of one execution of a task.
+type Attempt struct {
+	TaskID    TaskID
+	Fence     int64 // names the attempt within its task
+	SlotID    string
+	Holder    string
+	Outcome   Outcome
+	Message   string
+	Cost      Microdollars
+	Estimated bool
+	Models    map[string]claude.ModelUsage
+	SessionID string
+	Started   time.Time
+	Ended     time.Time
+	// Late says that the attempt had lost its claim before it ended: it
+	// changed no state, but its cost counts.
+	Late bool
+}
+
+// TaskFilter selects tasks. Zero fields select all.
+type TaskFilter struct {
+	States []TaskState
+	Tag    string
+	SlotID string
+	Owner  string
+	// LeaseBefore selects running tasks whose lease ends before it.
+	LeaseBefore time.Time
+	// Before is a cursor: only tasks with a smaller id, that is older ones.
+	Before TaskID
+	// Limit is the most tasks to return. Zero means all.
+	Limit int
+}
+
+// Match reports whether r is selected by f, Before included and Limit aside.
+func (f TaskFilter) Match(r *TaskRecord) bool {
+	return (len(f.States) == 0 || slices.Contains(f.States, r.State)) &&
+		(f.Tag == "" || slices.Contains(r.Task.Tags, f.Tag)) &&
+		(f.SlotID == "" || r.SlotID == f.SlotID) &&
+		(f.Owner == "" || r.Task.Owner == f.Owner) &&
+		(f.Before == "" || r.ID < f.Before) &&
+		(f.LeaseBefore.IsZero() || r.Claim != nil && r.Claim.Lease.Before(f.LeaseBefore))
+}
+
+// Duration is a [time.Duration] that is written as text, such as "1.5s".
+type Duration time.Duration
+
+// MarshalText implements [encoding.TextMarshaler].
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("a duration such as 90s or 5m: %w", err)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+func (d Duration) String() string { return time.Duration(d).String() }
