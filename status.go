@@ -131,9 +131,6 @@ type FanOutOptions struct {
 	StopAfter int
 	// MaxCost caps all tasks of the fan-out together. Zero means no cap.
 	MaxCost Microdollars
-	// OnSubmit, if set, is called with the id of each task once it is stored,
-	// before the result of any comes, from one goroutine at a time.
-	OnSubmit func(index int, id TaskID)
 	// OnDone, if set, is called with each result as it comes, from one
 	// goroutine at a time.
 	OnDone func(index int, r TaskResult)
