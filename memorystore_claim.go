@@ -1,0 +1,170 @@
+package claudepool
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// memClaim is what the store knows of a claim, also after it has ended.
+type memClaim struct {
+	fence    int64
+	reserved Microdollars
+	open     bool     // its attempt is still to be settled
+	attempt  *Attempt // once it is
+}
+
+// claim returns the claim with that fence, or nil.
+func (t *memTask) claim(fence int64) *memClaim {
+	for i := range t.claims {
+		if t.claims[i].fence == fence {
+			return &t.claims[i]
+		}
+	}
+	return nil
+}
+
+// Claim implements [PoolStore]. It calls r.Accepts without holding its lock.
+func (s *MemoryStore) Claim(ctx context.Context, r ClaimRequest) (TaskRecord, error) {
+	view := claimView{now: r.Now, limits: r.TagLimits, running: s.running}
+	if err := s.beginClaim(ctx, &view, r.Accepts); err != nil {
+		return TaskRecord{}, err
+	}
+	defer s.mu.Unlock()
+
+	lanes := s.queue.open(&view, s.lanes[:0])
+	defer func() { clear(lanes); s.lanes = lanes }()
+	t := s.queue.best(&view, lanes)
+	if t == nil {
+		return TaskRecord{}, &NotRunnable{NextAt: s.queue.next()}
+	}
+	reserved, refused := s.reserve(t, r.Budget)
+	if refused != nil {
+		return TaskRecord{}, &NotRunnable{NextAt: s.queue.next(), Budget: refused, Task: t.rec.ID}
+	}
+	if r.Prefers != "" && t.rec.LaunchKey != r.Prefers && t.passed < MaxPassed {
+		if other, passed := s.queue.preferred(&view, lanes, t, r.Prefers); other != nil {
+			if need, refused := s.reserve(other, r.Budget); refused == nil {
+				for _, p := range passed {
+					p.passed++
+				}
+				t, reserved = other, need
+			}
+		}
+	}
+	s.start(t, r, reserved)
+	return t.rec.clone(), nil
+}
+
+// beginClaim begins a step in which the view knows whether the claim accepts
+// each pin that tasks wait with.
+func (s *MemoryStore) beginClaim(ctx context.Context, view *claimView, accepts func(slot, role string) bool) error {
+	for {
+		if err := s.begin(ctx); err != nil {
+			return err
+		}
+		s.queue.mature(view.now)
+		if accepts == nil {
+			return nil
+		}
+		pins := s.queue.unasked(view.accepts)
+		if len(pins) == 0 {
+			return nil
+		}
+		s.mu.Unlock()
+		if view.accepts == nil {
+			view.accepts = make(map[pin]bool, len(pins))
+		}
+		for _, p := range pins {
+			view.accepts[p] = accepts(p.slot, p.role)
+		}
+	}
+}
+
+// reserve returns how much a claim of t reserves.
+func (s *MemoryStore) reserve(t *memTask, terms BudgetTerms) (Microdollars, *BudgetExhausted) {
+	var room [2]funds
+	budgets := room[:0]
+	if a := t.rec.Task.Allowance; a != nil {
+		budgets = append(budgets, s.allowances[a.ID].funds)
+	}
+	if terms.Limit != 0 {
+		sums := s.ledger.since(terms.Since)
+		budgets = append(budgets, funds{scope: "pool", limit: terms.Limit, spent: sums.Spent, reserved: sums.Reserved})
+	}
+	return terms.reserve(t.rec, budgets)
+}
+
+// start gives t, which waits, to the one who asked.
+func (s *MemoryStore) start(t *memTask, r ClaimRequest, reserved Microdollars) {
+	s.queue.remove(t)
+	next := *t.rec
+	next.State = StateRunning
+	next.Version++
+	next.Fence++
+	next.Attempts++
+	next.Started, next.Ended = r.Now, time.Time{}
+	if next.First.IsZero() {
+		next.First = r.Now
+	}
+	next.SlotID = r.SlotID
+	next.Claim = &TaskClaim{Holder: r.Holder, SlotID: r.SlotID, Fence: next.Fence, Lease: r.Now.Add(r.Lease), Reserved: s.hold(t, reserved)}
+	t.claims = append(t.claims, memClaim{fence: next.Fence, reserved: next.Claim.Reserved, open: true})
+	s.change(t, &next)
+}
+
+// hold adds a reservation to the sums. It returns how much that was: less than
+// asked for when the sum of all would be more than can be counted.
+func (s *MemoryStore) hold(t *memTask, amount Microdollars) Microdollars {
+	amount = addCost(s.ledger.total.Reserved, amount) - s.ledger.total.Reserved
+	s.ledger.total.Reserved += amount
+	if a := t.rec.Task.Allowance; a != nil {
+		s.allowances[a.ID].reserved += amount
+	}
+	return amount
+}
+
+// release takes a claim's reservation from the sums.
+func (s *MemoryStore) release(t *memTask, c *memClaim) {
+	if !c.open {
+		return
+	}
+	c.open = false
+	s.ledger.total.Reserved -= c.reserved
+	if a := t.rec.Task.Allowance; a != nil {
+		s.allowances[a.ID].reserved -= c.reserved
+	}
+}
+
+// change replaces the record of t, and keeps in step all that depends on the state.
+func (s *MemoryStore) change(t *memTask, next *TaskRecord) {
+	from, to := t.rec.State, next.State
+	t.rec = next
+	if from == to {
+		return
+	}
+	s.counts[from]--
+	s.counts[to]++
+	if from == StateRunning {
+		s.countTags(next.Task.Tags, -1)
+	}
+	if to == StateRunning {
+		s.countTags(next.Task.Tags, 1)
+	}
+	if to == StatePending {
+		s.queue.add(t)
+	}
+	s.tell(t)
+}
+
+// countTags counts a task with these tags that starts or ends running.
+func (s *MemoryStore) countTags(tags []string, by int) {
+	for i, tag := range tags {
+		if slices.Contains(tags[:i], tag) {
+			continue
+		}
+		if s.running[tag] += by; s.running[tag] == 0 {
+			delete(s.running, tag)
+		}
+	}
+}

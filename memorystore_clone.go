@@ -1,0 +1,79 @@
+package claudepool
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/claudepool/claudepool/claude"
+)
+
+// clone returns a copy of r that shares no memory with it that could be changed.
+func (r TaskRecord) clone() TaskRecord {
+	r.Task = r.Task.clone()
+	if r.Claim != nil {
+		r.Claim = new(*r.Claim)
+	}
+	r.Result = r.Result.clone()
+	return r
+}
+
+func (t Task) clone() Task {
+	t.Images = slices.Clone(t.Images)
+	for i, img := range t.Images {
+		t.Images[i].Data = slices.Clone(img.Data)
+	}
+	t.Tags = slices.Clone(t.Tags)
+	t.Overrides.AgentConfig = t.Overrides.AgentConfig.clone()
+	t.Env = maps.Clone(t.Env)
+	if t.Allowance != nil {
+		t.Allowance = new(*t.Allowance)
+	}
+	return t
+}
+
+func (c AgentConfig) clone() AgentConfig {
+	c.Tools = slices.Clone(c.Tools)
+	c.AllowedTools = slices.Clone(c.AllowedTools)
+	c.DisallowedTools = slices.Clone(c.DisallowedTools)
+	c.MCPServers = cloneServers(c.MCPServers)
+	c.JSONSchema = slices.Clone(c.JSONSchema)
+	c.AddDirs = slices.Clone(c.AddDirs)
+	c.Agents = slices.Clone(c.Agents)
+	c.Settings = slices.Clone(c.Settings)
+	return c
+}
+
+func cloneServers(servers map[string]claude.MCPServer) map[string]claude.MCPServer {
+	servers = maps.Clone(servers)
+	for name, s := range servers {
+		servers[name] = slices.Clone(s)
+	}
+	return servers
+}
+
+// clone returns a copy that shares nothing with r, which may be nil.
+func (r *TaskResult) clone() *TaskResult {
+	if r == nil {
+		return nil
+	}
+	c := *r
+	c.Structured = slices.Clone(r.Structured)
+	if r.Failure != nil {
+		c.Failure = new(*r.Failure)
+		if code := r.Failure.ExitCode; code != nil {
+			c.Failure.ExitCode = new(*code)
+		}
+	}
+	c.Denials = slices.Clone(r.Denials)
+	for i, d := range c.Denials {
+		c.Denials[i].Input = json.RawMessage(slices.Clone(d.Input))
+	}
+	c.Models = maps.Clone(r.Models)
+	return &c
+}
+
+func (a Attempt) clone() Attempt {
+	a.Models = maps.Clone(a.Models)
+	return a
+}

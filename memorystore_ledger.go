@@ -1,0 +1,164 @@
+package claudepool
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// addCost returns a+b, or the largest amount when that does not fit. Neither may be negative.
+func addCost(a, b Microdollars) Microdollars {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// funds are a budget and what became of it.
+type funds struct {
+	scope                  string
+	limit, spent, reserved Microdollars
+}
+
+// left returns what can still be reserved.
+func (f funds) left() Microdollars {
+	left := f.limit
+	for _, used := range []Microdollars{f.spent, f.reserved} {
+		if used >= left {
+			return 0
+		}
+		left -= used
+	}
+	return left
+}
+
+// refuse returns the error for what needs more than is left.
+func (f funds) refuse(needed Microdollars) *BudgetExhausted {
+	return &BudgetExhausted{Scope: f.scope, Spent: f.spent, Reserved: f.reserved, Limit: f.limit, Needed: needed}
+}
+
+// reserve returns how much a claim of a task reserves that has cost so much
+// already, or why that cannot be had from one of the budgets.
+func (b BudgetTerms) reserve(r *TaskRecord, budgets []funds) (Microdollars, *BudgetExhausted) {
+	limit := r.Task.Overrides.MaxCost
+	if limit == 0 {
+		limit = b.DefaultCap
+	}
+	capped := limit > 0
+	need := limit - r.Cost
+	switch {
+	case capped && need <= 0:
+		return 0, funds{scope: "task", limit: limit, spent: r.Cost}.refuse(MinShare)
+	case !capped && len(budgets) == 0:
+		return 0, nil
+	case !capped:
+		need = math.MaxInt64
+		for _, f := range budgets {
+			left := f.left()
+			if left == 0 {
+				return 0, f.refuse(MinShare)
+			}
+			need = min(need, left, max(left/Microdollars(max(b.Share, 1)), MinShare))
+		}
+	}
+	for _, f := range budgets {
+		if need > f.left() {
+			return 0, f.refuse(need)
+		}
+	}
+	return need, nil
+}
+
+// memAllowance is what became of an allowance.
+type memAllowance struct {
+	funds
+	tasks int // that have it and are kept
+}
+
+// memLedger holds the sums of money.
+type memLedger struct {
+	total   Ledger
+	entries []spend  // by time
+	windows []window // sums that were asked for, the newest last
+}
+
+// spend is what was spent at a time. Old ones are merged into one a minute,
+// with the time of the last, so that a window can only count too much.
+type spend struct {
+	at       time.Time
+	cost     Microdollars
+	attempts int
+}
+
+// window is the sum of what was spent since a time.
+type window struct {
+	since    time.Time
+	spent    Microdollars
+	attempts int
+}
+
+func (w *window) add(s spend) {
+	w.spent = addCost(w.spent, s.cost)
+	w.attempts += s.attempts
+}
+
+const (
+	maxWindows = 8       // how many sums are kept up to date
+	maxSpends  = 200_000 // above this number of entries the older half is merged
+)
+
+// add enters a cost.
+func (l *memLedger) add(s spend) {
+	s.at = s.at.Round(0) // compare by the wall clock alone
+	l.total.Spent = addCost(l.total.Spent, s.cost)
+	l.total.Attempts += s.attempts
+	for i := range l.windows {
+		if w := &l.windows[i]; !s.at.Before(w.since) {
+			w.add(s)
+		}
+	}
+	i := len(l.entries)
+	for i > 0 && l.entries[i-1].at.After(s.at) { // entries come almost in order
+		i--
+	}
+	l.entries = slices.Insert(l.entries, i, s)
+	if len(l.entries) > maxSpends {
+		l.merge(len(l.entries) / 2)
+	}
+}
+
+// merge merges the first n entries into one a minute.
+func (l *memLedger) merge(n int) {
+	merged := l.entries[:0]
+	for _, s := range l.entries[:n] {
+		if last := len(merged) - 1; last >= 0 && merged[last].at.Truncate(time.Minute).Equal(s.at.Truncate(time.Minute)) {
+			s.cost, s.attempts = addCost(s.cost, merged[last].cost), s.attempts+merged[last].attempts
+			merged = merged[:last]
+		}
+		merged = append(merged, s)
+	}
+	l.entries = append(merged, l.entries[n:]...)
+}
+
+// since returns the sums of what was spent at that time or later. The first
+// call for a time adds it up; from then on the sum is kept up to date.
+func (l *memLedger) since(at time.Time) Ledger {
+	if at.IsZero() {
+		return l.total
+	}
+	at = at.Round(0)
+	i := slices.IndexFunc(l.windows, func(w window) bool { return w.since.Equal(at) })
+	if i < 0 {
+		w := window{since: at}
+		first, _ := slices.BinarySearchFunc(l.entries, at, func(s spend, at time.Time) int { return s.at.Compare(at) })
+		for _, s := range l.entries[first:] {
+			w.add(s)
+		}
+		if len(l.windows) == maxWindows {
+			l.windows = slices.Delete(l.windows, 0, 1)
+		}
+		l.windows = append(l.windows, w)
+		i = len(l.windows) - 1
+	}
+	return Ledger{Spent: l.windows[i].spent, Reserved: l.total.Reserved, Attempts: l.windows[i].attempts}
+}

@@ -1,0 +1,315 @@
+package claudepool
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// memTask is a task of a [MemoryStore] and what surrounds its record.
+type memTask struct {
+	// rec is replaced by a changed copy and never changed itself, so that a
+	// listing can hold on to what it saw.
+	rec     *TaskRecord
+	claims  []memClaim // by fence
+	passed  int        // how often it was passed over for a warm process
+	retired bool       // it is terminal, and nothing is to be recorded of it any more
+
+	queue *taskHeap // where it waits, or nil
+	pos   int       // in queue
+}
+
+// pin is what a task demands of its slot. The zero value is nothing.
+type pin struct{ slot, role string }
+
+func (t *memTask) pin() pin { return pin{t.rec.Task.Slot, t.rec.Task.Role} }
+
+// byRank orders tasks as they are to be claimed.
+func byRank(a, b *memTask) bool {
+	if pa, pb := a.rec.Task.Priority, b.rec.Task.Priority; pa != pb {
+		return pa > pb
+	}
+	return a.rec.ID < b.rec.ID
+}
+
+// byStart orders tasks by their earliest start.
+func byStart(a, b *memTask) bool { return a.rec.NotBefore.Before(b.rec.NotBefore) }
+
+// taskHeap is a binary heap whose tasks know their place in it, so that any of
+// them can be removed.
+type taskHeap struct {
+	before func(a, b *memTask) bool
+	tasks  []*memTask
+}
+
+// first returns the first task, or nil.
+func (h *taskHeap) first() *memTask {
+	if len(h.tasks) == 0 {
+		return nil
+	}
+	return h.tasks[0]
+}
+
+func (h *taskHeap) push(t *memTask) {
+	h.tasks = append(h.tasks, t)
+	t.queue = h
+	h.up(len(h.tasks)-1, t)
+}
+
+func (h *taskHeap) remove(t *memTask) {
+	last := len(h.tasks) - 1
+	moved := h.tasks[last]
+	h.tasks[last] = nil
+	h.tasks = h.tasks[:last]
+	if moved != t {
+		h.down(t.pos, moved)
+		h.up(moved.pos, moved)
+	}
+	t.queue = nil
+}
+
+// up puts t at i or nearer to the root.
+func (h *taskHeap) up(i int, t *memTask) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !h.before(t, h.tasks[parent]) {
+			break
+		}
+		h.put(i, h.tasks[parent])
+		i = parent
+	}
+	h.put(i, t)
+}
+
+// down puts t at i or farther from the root.
+func (h *taskHeap) down(i int, t *memTask) {
+	for {
+		child := 2*i + 1
+		if child >= len(h.tasks) {
+			break
+		}
+		if right := child + 1; right < len(h.tasks) && h.before(h.tasks[right], h.tasks[child]) {
+			child = right
+		}
+		if !h.before(h.tasks[child], t) {
+			break
+		}
+		h.put(i, h.tasks[child])
+		i = child
+	}
+	h.put(i, t)
+}
+
+func (h *taskHeap) put(i int, t *memTask) { h.tasks[i], t.pos = t, i }
+
+// laneKey names a lane: the pin of its tasks, and the limited tags they are
+// known to have.
+type laneKey struct {
+	pin
+	tags string
+}
+
+// lane holds waiting tasks that stand or fall together: all have the same pin
+// and tags. A claim looks at the head of each open lane only, so tasks it
+// cannot take cost it nothing, however many they are.
+type lane struct {
+	taskHeap
+	pin  pin
+	tags []string
+}
+
+// taskQueue holds the pending tasks. Those with an earliest start wait in
+// delayed, all others in a lane. A task whose tag was found at its limit moves,
+// once, to the lane of its limited tags, which is closed while one of them is
+// at its limit.
+type taskQueue struct {
+	lanes   map[laneKey]*lane
+	delayed taskHeap
+}
+
+func newTaskQueue() taskQueue {
+	return taskQueue{lanes: map[laneKey]*lane{}, delayed: taskHeap{before: byStart}}
+}
+
+// add lets t wait.
+func (q *taskQueue) add(t *memTask) {
+	if t.rec.NotBefore.IsZero() {
+		q.lane(t, nil).push(t)
+	} else {
+		q.delayed.push(t)
+	}
+}
+
+// remove takes t out, if it waits.
+func (q *taskQueue) remove(t *memTask) {
+	if t.queue != nil {
+		t.queue.remove(t)
+	}
+}
+
+// lane returns the lane for t, given its limited tags, sorted.
+func (q *taskQueue) lane(t *memTask, tags []string) *lane {
+	key := laneKey{pin: t.pin()}
+	if len(tags) > 0 {
+		var b strings.Builder
+		for _, tag := range tags {
+			b.WriteString(strconv.Quote(tag))
+		}
+		key.tags = b.String()
+	}
+	l := q.lanes[key]
+	if l == nil {
+		l = &lane{taskHeap: taskHeap{before: byRank}, pin: key.pin, tags: tags}
+		q.lanes[key] = l
+	}
+	return l
+}
+
+// mature moves the tasks whose time has come to their lanes.
+func (q *taskQueue) mature(now time.Time) {
+	for t := q.delayed.first(); t != nil && !t.rec.NotBefore.After(now); t = q.delayed.first() {
+		q.delayed.remove(t)
+		q.lane(t, nil).push(t)
+	}
+}
+
+// next returns when the next task that waits for its time can start, or zero.
+func (q *taskQueue) next() time.Time {
+	if t := q.delayed.first(); t != nil {
+		return t.rec.NotBefore
+	}
+	return time.Time{}
+}
+
+// claimView is what decides whether a claim can take a task, money aside.
+type claimView struct {
+	now     time.Time
+	limits  map[string]int // by tag
+	running map[string]int // by tag
+	accepts map[pin]bool   // the answers of the claim's Accepts
+}
+
+// unasked returns the pins of waiting tasks that accepts says nothing about.
+func (q *taskQueue) unasked(accepts map[pin]bool) []pin {
+	var pins []pin
+	for key, l := range q.lanes {
+		if _, asked := accepts[key.pin]; !asked && key.pin != (pin{}) && l.first() != nil && !slices.Contains(pins, key.pin) {
+			pins = append(pins, key.pin)
+		}
+	}
+	return pins
+}
+
+// full reports whether as many tasks with the tag run as may.
+func (v *claimView) full(tag string) bool {
+	limit, limited := v.limits[tag]
+	return limited && v.running[tag] >= limit
+}
+
+// takes reports whether nothing about t itself forbids to take it.
+func (v *claimView) takes(t *memTask) bool {
+	return !t.rec.NotBefore.After(v.now) && (len(v.limits) == 0 || !slices.ContainsFunc(t.rec.Task.Tags, v.full))
+}
+
+// open appends to lanes those that v can take tasks from, and forgets those
+// that are empty.
+func (q *taskQueue) open(v *claimView, lanes []*lane) []*lane {
+	for key, l := range q.lanes {
+		switch {
+		case l.first() == nil:
+			if key != (laneKey{}) {
+				delete(q.lanes, key)
+			}
+		case (l.pin == pin{} || v.accepts[l.pin]) && !slices.ContainsFunc(l.tags, v.full):
+			lanes = append(lanes, l)
+		}
+	}
+	return lanes
+}
+
+// best returns the first task in rank that v takes, or nil. Tasks it meets on
+// the way and cannot take are set aside where they are not met again.
+func (q *taskQueue) best(v *claimView, lanes []*lane) *memTask {
+	for {
+		var best *memTask
+		for _, l := range lanes {
+			if t := l.first(); t != nil && (best == nil || byRank(t, best)) {
+				best = t
+			}
+		}
+		if best == nil || v.takes(best) {
+			return best
+		}
+		best.queue.remove(best)
+		if best.rec.NotBefore.After(v.now) { // an earlier claim had a later clock
+			q.delayed.push(best)
+			continue
+		}
+		var limited []string
+		for _, tag := range best.rec.Task.Tags {
+			if _, ok := v.limits[tag]; ok {
+				limited = append(limited, tag)
+			}
+		}
+		slices.Sort(limited)
+		q.lane(best, slices.Compact(limited)).push(best)
+	}
+}
+
+// preferLookahead is how many tasks a claim looks at for one that fits its warm process.
+const preferLookahead = 8
+
+// preferred returns the first task with the launch key among those that follow
+// first, and those that it would pass over, first included. It returns nil when
+// there is none within reach.
+func (q *taskQueue) preferred(v *claimView, lanes []*lane, first *memTask, key string) (*memTask, []*memTask) {
+	passed := make([]*memTask, 0, preferLookahead)
+	looked := 0
+	for t := range inOrder(lanes) {
+		if looked++; looked > preferLookahead || t.rec.Task.Priority != first.rec.Task.Priority {
+			break
+		}
+		if !v.takes(t) {
+			continue
+		}
+		if t.rec.LaunchKey == key {
+			return t, passed
+		}
+		if t.passed >= MaxPassed {
+			break
+		}
+		passed = append(passed, t)
+	}
+	return nil, nil
+}
+
+// inOrder iterates over the tasks of the lanes in rank, without changing the
+// heaps: the next one is always a root or a child of one that came before.
+func inOrder(lanes []*lane) func(yield func(*memTask) bool) {
+	return func(yield func(*memTask) bool) {
+		next := make([]*memTask, 0, 2*preferLookahead)
+		for _, l := range lanes {
+			if t := l.first(); t != nil {
+				next = append(next, t)
+			}
+		}
+		for len(next) > 0 {
+			i := 0
+			for j, t := range next {
+				if byRank(t, next[i]) {
+					i = j
+				}
+			}
+			t := next[i]
+			next[i] = next[len(next)-1]
+			next = next[:len(next)-1]
+			for child := 2*t.pos + 1; child <= 2*t.pos+2 && child < len(t.queue.tasks); child++ {
+				next = append(next, t.queue.tasks[child])
+			}
+			if !yield(t) {
+				return
+			}
+		}
+	}
+}
