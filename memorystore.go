@@ -173,14 +173,12 @@ func (s *MemoryStore) Task(ctx context.Context, id TaskID) (TaskRecord, error) {
 	if err := s.begin(ctx); err != nil {
 		return TaskRecord{}, err
 	}
+	defer s.mu.Unlock()
 	t, err := s.task(id)
 	if err != nil {
-		s.mu.Unlock()
 		return TaskRecord{}, err
 	}
-	rec := t.rec
-	s.mu.Unlock()
-	return rec.clone(), nil
+	return t.rec.clone(), nil
 }
 
 // Tasks implements [PoolStore].
@@ -215,8 +213,9 @@ func (s *MemoryStore) selected(ctx context.Context, f TaskFilter) ([]*TaskRecord
 	}
 	var recs []*TaskRecord
 	for _, entry := range slices.Backward(s.order[:end]) {
-		if entry.task != nil && f.Match(entry.task.rec) {
-			if recs = append(recs, entry.task.rec); len(recs) == f.Limit {
+		if t := entry.task; t != nil && f.Match(t.rec) {
+			t.shared = true
+			if recs = append(recs, t.rec); len(recs) == f.Limit {
 				break
 			}
 		}

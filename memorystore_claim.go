@@ -97,20 +97,19 @@ func (s *MemoryStore) reserve(t *memTask, terms BudgetTerms) (Microdollars, *Bud
 
 // start gives t, which waits, to the one who asked.
 func (s *MemoryStore) start(t *memTask, r ClaimRequest, reserved Microdollars) {
-	s.queue.remove(t)
-	next := *t.rec
-	next.State = StateRunning
-	next.Version++
-	next.Fence++
-	next.Attempts++
-	next.Started, next.Ended = r.Now, time.Time{}
-	if next.First.IsZero() {
-		next.First = r.Now
+	rec := t.edit()
+	rec.State = StateRunning
+	rec.Version++
+	rec.Fence++
+	rec.Attempts++
+	rec.Started, rec.Ended = r.Now, time.Time{}
+	if rec.First.IsZero() {
+		rec.First = r.Now
 	}
-	next.SlotID = r.SlotID
-	next.Claim = &TaskClaim{Holder: r.Holder, SlotID: r.SlotID, Fence: next.Fence, Lease: r.Now.Add(r.Lease), Reserved: s.hold(t, reserved)}
-	t.claims = append(t.claims, memClaim{fence: next.Fence, reserved: next.Claim.Reserved, open: true})
-	s.change(t, &next)
+	rec.SlotID = r.SlotID
+	rec.Claim = &TaskClaim{Holder: r.Holder, SlotID: r.SlotID, Fence: rec.Fence, Lease: r.Now.Add(r.Lease), Reserved: s.hold(t, reserved)}
+	t.claims = append(t.claims, memClaim{fence: rec.Fence, reserved: rec.Claim.Reserved, open: true})
+	s.moved(t, StatePending)
 }
 
 // hold adds a reservation to the sums. It returns how much that was: less than
@@ -136,20 +135,19 @@ func (s *MemoryStore) release(t *memTask, c *memClaim) {
 	}
 }
 
-// change replaces the record of t, and keeps in step all that depends on the state.
-func (s *MemoryStore) change(t *memTask, next *TaskRecord) {
-	from, to := t.rec.State, next.State
-	t.rec = next
-	if from == to {
-		return
-	}
+// moved keeps in step what depends on the state of t, which was another.
+func (s *MemoryStore) moved(t *memTask, from TaskState) {
+	to, tags := t.rec.State, t.rec.Task.Tags
 	s.counts[from]--
 	s.counts[to]++
 	if from == StateRunning {
-		s.countTags(next.Task.Tags, -1)
+		s.countTags(tags, -1)
 	}
 	if to == StateRunning {
-		s.countTags(next.Task.Tags, 1)
+		s.countTags(tags, 1)
+	}
+	if from == StatePending {
+		s.queue.remove(t)
 	}
 	if to == StatePending {
 		s.queue.add(t)

@@ -9,15 +9,23 @@ import (
 
 // memTask is a task of a [MemoryStore] and what surrounds its record.
 type memTask struct {
-	// rec is replaced by a changed copy and never changed itself, so that a
-	// listing can hold on to what it saw.
 	rec     *TaskRecord
+	shared  bool       // a listing holds on to rec; see edit
 	claims  []memClaim // by fence
 	passed  int        // how often it was passed over for a warm process
 	retired bool       // it is terminal, and nothing is to be recorded of it any more
 
 	queue *taskHeap // where it waits, or nil
 	pos   int       // in queue
+}
+
+// edit returns the record to be changed. What a listing holds on to stays as
+// it is: then the record is replaced by a copy.
+func (t *memTask) edit() *TaskRecord {
+	if t.shared {
+		t.rec, t.shared = new(*t.rec), false
+	}
+	return t.rec
 }
 
 // pin is what a task demands of its slot. The zero value is nothing.

@@ -19,15 +19,13 @@ func (s *MemoryStore) Extend(ctx context.Context, ref ClaimRef, lease time.Time,
 	if t.rec.State != StateRunning || t.rec.Fence != ref.Fence {
 		return fmt.Errorf("task %s is %s with fence %d, not %d: %w", ref.Task, t.rec.State, t.rec.Fence, ref.Fence, ErrFenced)
 	}
-	next := *t.rec
-	claim := *next.Claim
-	claim.Lease, claim.LastCost = lease, max(cost, 0)
+	rec := t.edit()
+	rec.Version++
+	rec.Claim = new(*rec.Claim)
+	rec.Claim.Lease, rec.Claim.LastCost = lease, max(cost, 0)
 	if ref.SlotID != "" {
-		claim.SlotID, next.SlotID = ref.SlotID, ref.SlotID
+		rec.Claim.SlotID, rec.SlotID = ref.SlotID, ref.SlotID
 	}
-	next.Claim = &claim
-	next.Version++
-	s.change(t, &next)
 	return nil
 }
 
@@ -43,42 +41,37 @@ func (s *MemoryStore) Transition(ctx context.Context, tr Transition) (TaskRecord
 	}
 	claim := t.claim(tr.Fence)
 	if tr.Attempt != nil && claim == nil {
-		return TaskRecord{}, fmt.Errorf("task %s has had no claim with fence %d: %w", tr.Task, tr.Fence, ErrFenced)
+		return t.rec.clone(), fmt.Errorf("task %s has had no claim with fence %d: %w", tr.Task, tr.Fence, ErrFenced)
 	}
 	moves, err := tr.check(t.rec)
-	next := *t.rec
-	changed := moves
-	if tr.Attempt != nil && claim.attempt == nil {
-		s.settle(t, &next, claim, tr, !(moves && tr.holds(t.rec)))
-		changed = true
-	}
-	if moves {
-		if tr.holds(t.rec) && tr.To != StateCancelled {
-			s.release(t, claim) // given back unused, if it was not settled
-		}
-		tr.apply(&next)
-	}
-	if !changed {
+	settles := tr.Attempt != nil && claim.attempt == nil
+	if !moves && !settles {
 		return t.rec.clone(), err
 	}
-	if next.Claim != nil && !t.claim(next.Claim.Fence).open {
-		next.Claim = nil
+	rec, from := t.edit(), t.rec.State
+	holds := moves && from == StateRunning && tr.Fence == rec.Fence
+	if settles {
+		s.settle(t, claim, tr, !holds)
 	}
-	next.Version++
-	if next.Result != nil {
-		result := *next.Result
-		result.TaskID, result.State, result.Outcome = next.ID, next.State, next.Outcome
-		result.Success = next.Outcome == OutcomeOK
-		result.Cost, result.Estimated, result.Attempts = next.Cost, next.Estimated, next.Attempts
-		next.Result = &result
+	if holds && tr.To != StateCancelled {
+		s.release(t, claim) // given back unused, unless it was just settled
 	}
-	s.change(t, &next)
+	if moves {
+		tr.apply(rec)
+		s.moved(t, from)
+	} else if rec.Result != nil {
+		rec.setResult(new(*rec.Result))
+	}
+	if rec.Claim != nil && !t.claim(rec.Claim.Fence).open {
+		rec.Claim = nil
+	}
+	rec.Version++
 	s.retire(t)
-	return t.rec.clone(), err
+	return rec.clone(), err
 }
 
 // settle records the attempt of a claim and enters its cost.
-func (s *MemoryStore) settle(t *memTask, next *TaskRecord, claim *memClaim, tr Transition, late bool) {
+func (s *MemoryStore) settle(t *memTask, claim *memClaim, tr Transition, late bool) {
 	a := tr.Attempt.clone()
 	a.TaskID, a.Fence, a.Late = tr.Task, tr.Fence, late
 	a.Cost = max(a.Cost, 0)
@@ -88,20 +81,16 @@ func (s *MemoryStore) settle(t *memTask, next *TaskRecord, claim *memClaim, tr T
 	claim.attempt = &a
 	s.release(t, claim)
 	s.ledger.add(spend{at: a.Ended, cost: a.Cost, attempts: 1})
-	if allowance := next.Task.Allowance; allowance != nil {
+	rec := t.rec
+	if allowance := rec.Task.Allowance; allowance != nil {
 		m := s.allowances[allowance.ID]
 		m.spent = addCost(m.spent, a.Cost)
 	}
-	next.Cost = addCost(next.Cost, a.Cost)
-	next.Estimated = next.Estimated || a.Estimated
+	rec.Cost = addCost(rec.Cost, a.Cost)
+	rec.Estimated = rec.Estimated || a.Estimated
 	if last := t.claims[len(t.claims)-1].fence == tr.Fence; last && a.SessionID != "" {
-		next.SessionID = a.SessionID
+		rec.SessionID = a.SessionID
 	}
-}
-
-// holds reports whether the one who asks holds the claim of r.
-func (tr Transition) holds(r *TaskRecord) bool {
-	return r.State == StateRunning && tr.Fence == r.Fence
 }
 
 // check reports whether the transition moves r. It does not, without an error,
@@ -145,8 +134,19 @@ func (tr Transition) apply(r *TaskRecord) {
 	}
 	switch {
 	case tr.Result != nil:
-		r.Result = tr.Result.clone()
-	case r.Result == nil:
-		r.Result = &TaskResult{SlotID: r.SlotID, SessionID: r.SessionID}
+		r.setResult(tr.Result.clone())
+	case r.Result != nil:
+		r.setResult(new(*r.Result))
+	default:
+		r.setResult(&TaskResult{SlotID: r.SlotID, SessionID: r.SessionID})
 	}
+}
+
+// setResult makes result, which nothing else refers to, that of r, and has it
+// say the same as the record.
+func (r *TaskRecord) setResult(result *TaskResult) {
+	result.TaskID, result.State, result.Outcome = r.ID, r.State, r.Outcome
+	result.Success = r.Outcome == OutcomeOK
+	result.Cost, result.Estimated, result.Attempts = r.Cost, r.Estimated, r.Attempts
+	r.Result = result
 }
