@@ -41,9 +41,15 @@ func invalidField(field, format string, args ...any) error {
 	return &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
+// Scopes of [BudgetExhausted], beside the ids of allowances.
+const (
+	ScopePool = "pool" // the pool's budget
+	ScopeTask = "task" // the task's own cap
+)
+
 // BudgetExhausted says that money does not suffice.
 type BudgetExhausted struct {
-	Scope                          string // "pool", or the id of an allowance
+	Scope                          string // "pool", the id of an allowance, or "task" for the task's own cap
 	Spent, Reserved, Limit, Needed Microdollars
 }
 

@@ -30,8 +30,8 @@ type MemoryStore struct {
 	counts  map[TaskState]int
 
 	queue      taskQueue
-	lanes      []*lane        // room for those a claim looks at
-	running    map[string]int // tasks that run, by tag
+	lines      []*line        // room for those a claim looks at
+	running    map[string]int // claims, by the tags of their tasks
 	ledger     memLedger
 	allowances map[string]*memAllowance
 
@@ -73,6 +73,9 @@ func NewMemoryStore() *MemoryStore {
 	}
 }
 
+// Volatile reports that what the store holds ends with the program.
+func (s *MemoryStore) Volatile() bool { return true }
+
 // begin starts a step: it returns with the lock held, or with an error.
 func (s *MemoryStore) begin(ctx context.Context) error {
 	s.mu.Lock()
@@ -100,7 +103,7 @@ func (s *MemoryStore) CreateTask(ctx context.Context, r TaskRecord) (TaskRecord,
 		return TaskRecord{}, false, invalidField("id", "must not be empty")
 	}
 	rec := &TaskRecord{
-		ID: r.ID, Task: r.Task.clone(), LaunchKey: r.LaunchKey,
+		ID: r.ID, Task: r.Task.clone(), LaunchKey: r.LaunchKey, Lane: r.Lane,
 		State: StatePending, Version: 1,
 		Submitted: r.Submitted, NotBefore: r.NotBefore, ResumeSession: r.ResumeSession,
 	}

@@ -32,9 +32,9 @@ func (s *MemoryStore) Claim(ctx context.Context, r ClaimRequest) (TaskRecord, er
 	}
 	defer s.mu.Unlock()
 
-	lanes := s.queue.open(&view, s.lanes[:0])
-	defer func() { clear(lanes); s.lanes = lanes }()
-	t := s.queue.best(&view, lanes)
+	lines := s.queue.open(&view, s.lines[:0])
+	defer func() { clear(lines); s.lines = lines }()
+	t := s.queue.best(&view, lines)
 	if t == nil {
 		return TaskRecord{}, &NotRunnable{NextAt: s.queue.next()}
 	}
@@ -43,7 +43,7 @@ func (s *MemoryStore) Claim(ctx context.Context, r ClaimRequest) (TaskRecord, er
 		return TaskRecord{}, &NotRunnable{NextAt: s.queue.next(), Budget: refused, Task: t.rec.ID}
 	}
 	if r.Prefers != "" && t.rec.LaunchKey != r.Prefers && t.passed < MaxPassed {
-		if other, passed := s.queue.preferred(&view, lanes, t, r.Prefers); other != nil {
+		if other, passed := s.queue.preferred(&view, lines, t, r.Prefers); other != nil {
 			if need, refused := s.reserve(other, r.Budget); refused == nil {
 				for _, p := range passed {
 					p.passed++
@@ -90,7 +90,7 @@ func (s *MemoryStore) reserve(t *memTask, terms BudgetTerms) (Microdollars, *Bud
 	}
 	if terms.Limit != 0 {
 		sums := s.ledger.since(terms.Since)
-		budgets = append(budgets, funds{scope: "pool", limit: terms.Limit, spent: sums.Spent, reserved: sums.Reserved})
+		budgets = append(budgets, funds{scope: ScopePool, limit: terms.Limit, spent: sums.Spent, reserved: sums.Reserved})
 	}
 	return terms.reserve(t.rec, budgets)
 }
@@ -109,6 +109,8 @@ func (s *MemoryStore) start(t *memTask, r ClaimRequest, reserved Microdollars) {
 	rec.SlotID = r.SlotID
 	rec.Claim = &TaskClaim{Holder: r.Holder, SlotID: r.SlotID, Fence: rec.Fence, Lease: r.Now.Add(r.Lease), Reserved: s.hold(t, reserved)}
 	t.claims = append(t.claims, memClaim{fence: rec.Fence, reserved: rec.Claim.Reserved, open: true})
+	s.countTags(rec.Task.Tags, 1)
+	s.queue.occupy(rec.Lane)
 	s.moved(t, StatePending)
 }
 
@@ -137,25 +139,18 @@ func (s *MemoryStore) release(t *memTask, c *memClaim) {
 
 // moved keeps in step what depends on the state of t, which was another.
 func (s *MemoryStore) moved(t *memTask, from TaskState) {
-	to, tags := t.rec.State, t.rec.Task.Tags
 	s.counts[from]--
-	s.counts[to]++
-	if from == StateRunning {
-		s.countTags(tags, -1)
-	}
-	if to == StateRunning {
-		s.countTags(tags, 1)
-	}
+	s.counts[t.rec.State]++
 	if from == StatePending {
 		s.queue.remove(t)
 	}
-	if to == StatePending {
+	if t.rec.State == StatePending {
 		s.queue.add(t)
 	}
 	s.tell(t)
 }
 
-// countTags counts a task with these tags that starts or ends running.
+// countTags counts a claim of a task with these tags that begins or ends.
 func (s *MemoryStore) countTags(tags []string, by int) {
 	for i, tag := range tags {
 		if slices.Contains(tags[:i], tag) {

@@ -48,7 +48,7 @@ func (b BudgetTerms) reserve(r *TaskRecord, budgets []funds) (Microdollars, *Bud
 	need := limit - r.Cost
 	switch {
 	case capped && need <= 0:
-		return 0, funds{scope: "task", limit: limit, spent: r.Cost}.refuse(MinShare)
+		return 0, funds{scope: ScopeTask, limit: limit, spent: r.Cost}.refuse(MinShare)
 	case !capped && len(budgets) == 0:
 		return 0, nil
 	case !capped:

@@ -111,74 +111,152 @@ func (h *taskHeap) down(i int, t *memTask) {
 
 func (h *taskHeap) put(i int, t *memTask) { h.tasks[i], t.pos = t, i }
 
-// laneKey names a lane: the pin of its tasks, and the limited tags they are
-// known to have.
-type laneKey struct {
+// lineKey names a line: the pin of its tasks, and tags that all of them have.
+type lineKey struct {
 	pin
 	tags string
 }
 
-// lane holds waiting tasks that stand or fall together: all have the same pin
-// and tags. A claim looks at the head of each open lane only, so tasks it
-// cannot take cost it nothing, however many they are.
-type lane struct {
+// line holds waiting tasks that stand or fall together: all have the same pin,
+// and the same tags out of those that were found at their limit. A claim looks
+// at the head of each open line only, so tasks it cannot take cost it nothing,
+// however many they are.
+type line struct {
 	taskHeap
 	pin  pin
 	tags []string
 }
 
+// laneState is what is known of a lane of tasks of which only one may run. Those
+// that were found to wait for another are held back, in heaps of the same pin
+// and tags. While none runs, at least the first of each heap's kind is not.
+type laneState struct {
+	busy bool
+	held map[lineKey]*taskHeap
+}
+
 // taskQueue holds the pending tasks. Those with an earliest start wait in
-// delayed, all others in a lane. A task whose tag was found at its limit moves,
-// once, to the lane of its limited tags, which is closed while one of them is
-// at its limit.
+// delayed, those behind another of their lane are held back, all others stand
+// in a line. A task whose tag was found at its limit moves, once, to the line
+// of its limited tags, which is closed while one of them is at its limit.
 type taskQueue struct {
-	lanes   map[laneKey]*lane
+	lines   map[lineKey]*line
 	delayed taskHeap
+	lanes   map[string]laneState // in which a task runs or is held back
 }
 
 func newTaskQueue() taskQueue {
-	return taskQueue{lanes: map[laneKey]*lane{}, delayed: taskHeap{before: byStart}}
+	return taskQueue{lines: map[lineKey]*line{}, delayed: taskHeap{before: byStart}, lanes: map[string]laneState{}}
 }
 
 // add lets t wait.
 func (q *taskQueue) add(t *memTask) {
 	if t.rec.NotBefore.IsZero() {
-		q.lane(t, nil).push(t)
+		q.ready(t)
 	} else {
 		q.delayed.push(t)
 	}
 }
 
-// remove takes t out, if it waits.
-func (q *taskQueue) remove(t *memTask) {
-	if t.queue != nil {
-		t.queue.remove(t)
+// ready lets t wait for nothing but its turn.
+func (q *taskQueue) ready(t *memTask) {
+	if q.lanes[t.rec.Lane].busy {
+		q.hold(t)
+	} else {
+		q.line(t, nil).push(t)
 	}
 }
 
-// lane returns the lane for t, given its limited tags, sorted.
-func (q *taskQueue) lane(t *memTask, tags []string) *lane {
-	key := laneKey{pin: t.pin()}
-	if len(tags) > 0 {
-		var b strings.Builder
-		for _, tag := range tags {
-			b.WriteString(strconv.Quote(tag))
-		}
-		key.tags = b.String()
+// remove takes t out.
+func (q *taskQueue) remove(t *memTask) {
+	t.queue.remove(t)
+	if lane := q.lanes[t.rec.Lane]; !lane.busy && len(lane.held) > 0 {
+		q.unhold(lane, lineKey{t.pin(), tagKey(t.rec.Task.Tags)})
+		q.setLane(t.rec.Lane, lane)
 	}
-	l := q.lanes[key]
+}
+
+// line returns the line for t, given its limited tags.
+func (q *taskQueue) line(t *memTask, tags []string) *line {
+	key := lineKey{t.pin(), tagKey(tags)}
+	l := q.lines[key]
 	if l == nil {
-		l = &lane{taskHeap: taskHeap{before: byRank}, pin: key.pin, tags: tags}
-		q.lanes[key] = l
+		l = &line{taskHeap: taskHeap{before: byRank}, pin: key.pin, tags: tags}
+		q.lines[key] = l
 	}
 	return l
 }
 
-// mature moves the tasks whose time has come to their lanes.
+// tagKey returns a text that is the same for the same tags.
+func tagKey(tags []string) string {
+	if len(tags) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	for _, tag := range slices.Compact(slices.Sorted(slices.Values(tags))) {
+		b.WriteString(strconv.Quote(tag))
+	}
+	return b.String()
+}
+
+// hold keeps t back until its lane is free.
+func (q *taskQueue) hold(t *memTask) {
+	lane := q.lanes[t.rec.Lane]
+	if lane.held == nil {
+		lane.held = map[lineKey]*taskHeap{}
+		q.lanes[t.rec.Lane] = lane
+	}
+	key := lineKey{t.pin(), tagKey(t.rec.Task.Tags)}
+	if lane.held[key] == nil {
+		lane.held[key] = &taskHeap{before: byRank}
+	}
+	lane.held[key].push(t)
+}
+
+// unhold lets the first of the tasks with that key stand in a line.
+func (q *taskQueue) unhold(lane laneState, key lineKey) {
+	h := lane.held[key]
+	if h == nil {
+		return
+	}
+	if t := h.first(); t != nil {
+		h.remove(t)
+		q.line(t, nil).push(t)
+	}
+	if h.first() == nil {
+		delete(lane.held, key)
+	}
+}
+
+// occupy notes that a task of the lane runs, vacate that it does no more.
+func (q *taskQueue) occupy(name string) {
+	if name != "" {
+		q.setLane(name, laneState{busy: true, held: q.lanes[name].held})
+	}
+}
+
+func (q *taskQueue) vacate(name string) {
+	lane := q.lanes[name]
+	lane.busy = false
+	for key := range lane.held {
+		q.unhold(lane, key)
+	}
+	q.setLane(name, lane)
+}
+
+func (q *taskQueue) setLane(name string, lane laneState) {
+	if lane.busy || len(lane.held) > 0 {
+		q.lanes[name] = lane
+	} else {
+		delete(q.lanes, name)
+	}
+}
+
+// mature moves the tasks whose time has come.
 func (q *taskQueue) mature(now time.Time) {
 	for t := q.delayed.first(); t != nil && !t.rec.NotBefore.After(now); t = q.delayed.first() {
 		q.delayed.remove(t)
-		q.lane(t, nil).push(t)
+		q.ready(t)
 	}
 }
 
@@ -201,7 +279,7 @@ type claimView struct {
 // unasked returns the pins of waiting tasks that accepts says nothing about.
 func (q *taskQueue) unasked(accepts map[pin]bool) []pin {
 	var pins []pin
-	for key, l := range q.lanes {
+	for key, l := range q.lines {
 		if _, asked := accepts[key.pin]; !asked && key.pin != (pin{}) && l.first() != nil && !slices.Contains(pins, key.pin) {
 			pins = append(pins, key.pin)
 		}
@@ -215,53 +293,51 @@ func (v *claimView) full(tag string) bool {
 	return limited && v.running[tag] >= limit
 }
 
-// takes reports whether nothing about t itself forbids to take it.
-func (v *claimView) takes(t *memTask) bool {
-	return !t.rec.NotBefore.After(v.now) && (len(v.limits) == 0 || !slices.ContainsFunc(t.rec.Task.Tags, v.full))
+// takes reports whether nothing about t itself forbids to take it now.
+func (q *taskQueue) takes(v *claimView, t *memTask) bool {
+	return !t.rec.NotBefore.After(v.now) && !q.lanes[t.rec.Lane].busy && !slices.ContainsFunc(t.rec.Task.Tags, v.full)
 }
 
-// open appends to lanes those that v can take tasks from, and forgets those
+// open appends to lines those that v can take tasks from, and forgets those
 // that are empty.
-func (q *taskQueue) open(v *claimView, lanes []*lane) []*lane {
-	for key, l := range q.lanes {
+func (q *taskQueue) open(v *claimView, lines []*line) []*line {
+	for key, l := range q.lines {
 		switch {
 		case l.first() == nil:
-			if key != (laneKey{}) {
-				delete(q.lanes, key)
+			if key != (lineKey{}) {
+				delete(q.lines, key)
 			}
 		case (l.pin == pin{} || v.accepts[l.pin]) && !slices.ContainsFunc(l.tags, v.full):
-			lanes = append(lanes, l)
+			lines = append(lines, l)
 		}
 	}
-	return lanes
+	return lines
 }
 
 // best returns the first task in rank that v takes, or nil. Tasks it meets on
 // the way and cannot take are set aside where they are not met again.
-func (q *taskQueue) best(v *claimView, lanes []*lane) *memTask {
+func (q *taskQueue) best(v *claimView, lines []*line) *memTask {
 	for {
 		var best *memTask
-		for _, l := range lanes {
+		for _, l := range lines {
 			if t := l.first(); t != nil && (best == nil || byRank(t, best)) {
 				best = t
 			}
 		}
-		if best == nil || v.takes(best) {
+		switch {
+		case best == nil || q.takes(v, best):
 			return best
-		}
-		best.queue.remove(best)
-		if best.rec.NotBefore.After(v.now) { // an earlier claim had a later clock
+		case best.rec.NotBefore.After(v.now): // an earlier claim had a later clock
+			q.remove(best)
 			q.delayed.push(best)
-			continue
+		case q.lanes[best.rec.Lane].busy:
+			best.queue.remove(best)
+			q.hold(best)
+		default:
+			best.queue.remove(best)
+			limited := slices.DeleteFunc(slices.Clone(best.rec.Task.Tags), func(tag string) bool { _, ok := v.limits[tag]; return !ok })
+			q.line(best, limited).push(best)
 		}
-		var limited []string
-		for _, tag := range best.rec.Task.Tags {
-			if _, ok := v.limits[tag]; ok {
-				limited = append(limited, tag)
-			}
-		}
-		slices.Sort(limited)
-		q.lane(best, slices.Compact(limited)).push(best)
 	}
 }
 
@@ -271,14 +347,14 @@ const preferLookahead = 8
 // preferred returns the first task with the launch key among those that follow
 // first, and those that it would pass over, first included. It returns nil when
 // there is none within reach.
-func (q *taskQueue) preferred(v *claimView, lanes []*lane, first *memTask, key string) (*memTask, []*memTask) {
+func (q *taskQueue) preferred(v *claimView, lines []*line, first *memTask, key string) (*memTask, []*memTask) {
 	passed := make([]*memTask, 0, preferLookahead)
 	looked := 0
-	for t := range inOrder(lanes) {
+	for t := range inOrder(lines) {
 		if looked++; looked > preferLookahead || t.rec.Task.Priority != first.rec.Task.Priority {
 			break
 		}
-		if !v.takes(t) {
+		if !q.takes(v, t) {
 			continue
 		}
 		if t.rec.LaunchKey == key {
@@ -292,12 +368,12 @@ func (q *taskQueue) preferred(v *claimView, lanes []*lane, first *memTask, key s
 	return nil, nil
 }
 
-// inOrder iterates over the tasks of the lanes in rank, without changing the
+// inOrder iterates over the tasks of the lines in rank, without changing the
 // heaps: the next one is always a root or a child of one that came before.
-func inOrder(lanes []*lane) func(yield func(*memTask) bool) {
+func inOrder(lines []*line) func(yield func(*memTask) bool) {
 	return func(yield func(*memTask) bool) {
 		next := make([]*memTask, 0, 2*preferLookahead)
-		for _, l := range lanes {
+		for _, l := range lines {
 			if t := l.first(); t != nil {
 				next = append(next, t)
 			}

@@ -58,12 +58,16 @@ func (s *MemoryStore) Transition(ctx context.Context, tr Transition) (TaskRecord
 	}
 	if moves {
 		tr.apply(rec)
-		s.moved(t, from)
 	} else if rec.Result != nil {
 		rec.setResult(new(*rec.Result))
 	}
 	if rec.Claim != nil && !t.claim(rec.Claim.Fence).open {
 		rec.Claim = nil
+		s.countTags(rec.Task.Tags, -1)
+		s.queue.vacate(rec.Lane)
+	}
+	if moves {
+		s.moved(t, from)
 	}
 	rec.Version++
 	s.retire(t)

@@ -60,7 +60,11 @@ func (s *MemoryStore) unwatch(w *watcher) {
 
 // tell tells the watchers of the task's state.
 func (s *MemoryStore) tell(t *memTask) {
+	c := Change{TaskID: t.rec.ID, State: t.rec.State, SlotID: t.rec.SlotID}
+	if c.State.Terminal() {
+		c.Outcome = t.rec.Outcome
+	}
 	for w := range s.watchers {
-		w.send(Change{TaskID: t.rec.ID, State: t.rec.State})
+		w.send(c)
 	}
 }

@@ -16,39 +16,50 @@ import (
 //
 // Package storetest holds the semantics as a test suite that any store can run.
 type PoolStore interface {
-	// CreateTask stores a new pending task. If the owner has used the
-	// idempotency key before, it returns the record of then and created is
-	// false; with another prompt it fails with [ErrKeyReused]. An id in use
-	// is [ErrDuplicate].
+	// CreateTask stores a new pending task. Of r it takes ID, which must not be
+	// empty ([*InvalidError]), Task, LaunchKey, Lane, Submitted, ResumeSession
+	// and NotBefore (that of the task, if it is later); the rest is the
+	// store's. If the owner has used the idempotency key before, it returns
+	// that task as it is now and created is false, whatever the id; with
+	// another prompt it fails with [ErrKeyReused]. An id in use is [ErrDuplicate].
 	CreateTask(ctx context.Context, r TaskRecord) (stored TaskRecord, created bool, err error)
 	// Task returns a task, or [ErrUnknownTask].
 	Task(ctx context.Context, id TaskID) (TaskRecord, error)
-	// Tasks lists tasks, newest first, as they were when the iteration began.
+	// Tasks lists tasks, newest first (that is, by falling id), as they were
+	// when the iteration began. An error ends the iteration.
 	Tasks(ctx context.Context, f TaskFilter) iter.Seq2[TaskRecord, error]
-	// Count counts tasks by state. It is quick however many there are.
+	// Count counts tasks by state; states without tasks may be missing. It is
+	// quick however many there are.
 	Count(ctx context.Context) (map[TaskState]int, error)
 
 	// Claim gives the best runnable task to the holder: the highest priority,
-	// then the earliest id. It sets the state to running, raises the fencing
-	// number, and reserves money, in one step. It returns [*NotRunnable] when
-	// there is none.
+	// then the smallest id, also among tasks that have run before. Runnable is
+	// a pending task whose NotBefore is not after r.Now, whose pin r.Accepts,
+	// whose lane is free and none of whose tags is at its limit. Claim sets the state to running,
+	// raises the fencing number and reserves money, in one step. It returns
+	// [*NotRunnable] when there is no such task, and also when the best one
+	// needs more money than is left: then none of lower rank is taken in its
+	// place, so that cheap tasks cannot starve a dear one.
 	Claim(ctx context.Context, r ClaimRequest) (TaskRecord, error)
-	// Extend moves the lease and notes the cost seen so far. It fails with
-	// [ErrFenced] when the claim was lost.
+	// Extend moves the lease, to an earlier time too, and notes the cost of the
+	// attempt seen so far. It fails with [ErrFenced] when the claim was lost or
+	// has ended; a lease that has run out alone does not lose it.
 	Extend(ctx context.Context, ref ClaimRef, lease time.Time, cost Microdollars) error
 	// Transition moves a task to another state. See [Transition].
 	Transition(ctx context.Context, t Transition) (TaskRecord, error)
-	// Attempts lists the ended attempts of a task, in order.
+	// Attempts lists the recorded attempts of a task by fence, which is the
+	// order in which they began.
 	Attempts(ctx context.Context, id TaskID) ([]Attempt, error)
 
 	// Ledger returns the sums of money. It is quick however many entries there are.
 	Ledger(ctx context.Context, q LedgerQuery) (Ledger, error)
 	// Charge adds cost that belongs to no attempt, such as that of a turn
-	// nobody asked for.
+	// nobody asked for. A negative cost counts as zero, here and elsewhere.
+	// The sums stop at the largest amount instead of overflowing.
 	Charge(ctx context.Context, at time.Time, cost Microdollars, why string) error
 
 	// PutSlot stores a slot if the stored version is r.Version (0: it must be
-	// new), and returns it with its new version; else [ErrConflict].
+	// new), and returns it with its new version, one higher; else [ErrConflict].
 	PutSlot(ctx context.Context, r SlotRecord) (SlotRecord, error)
 	// DeleteSlot forgets a slot. An unknown one is no error.
 	DeleteSlot(ctx context.Context, instance, id string) error
@@ -62,20 +73,26 @@ type PoolStore interface {
 	Context(ctx context.Context) (map[string]string, error)
 
 	// Watch returns a channel that gets every change of a task's state from
-	// now on, in order, until ctx ends; then it is closed. A reader that is
-	// too slow loses changes and gets one with Lost set instead; it must
-	// then look for itself. The store never waits for a reader.
+	// now on, creation included, in order, until ctx ends or the store is
+	// closed; then the channel is closed. A reader that is too slow loses
+	// changes and gets one with Lost set in their place; when it gets that one
+	// it must look for itself, and then finds them all. The store never waits
+	// for a reader.
 	Watch(ctx context.Context) (<-chan Change, error)
 
-	// Close releases what the store holds. Later calls fail with [ErrClosed].
+	// Close releases what the store holds. All later calls fail with
+	// [ErrClosed], Close included; listings that have begun may go on.
 	Close() error
 }
 
-// Change tells of a task's new state.
+// Change tells of a task's new state. With Lost set it tells of no task in
+// particular.
 type Change struct {
-	TaskID TaskID
-	State  TaskState
-	Lost   bool
+	TaskID  TaskID
+	State   TaskState
+	Outcome Outcome // with a terminal state
+	SlotID  string  // of the last attempt
+	Lost    bool
 }
 
 // ClaimRequest asks for work.
@@ -84,13 +101,17 @@ type ClaimRequest struct {
 	SlotID string // noted in the claim; may be empty and named by Extend's caller later
 	Now    time.Time
 	Lease  time.Duration
-	// Accepts tells whether a task pinned to a slot or a role can be taken.
-	// Nil takes only those that are not pinned.
+	// Accepts tells whether a task pinned to a slot, a role or both can be
+	// taken; what it is not pinned to is empty. It must always give the same
+	// answer and not use the store. Nil takes only tasks that are not pinned.
 	Accepts func(slot, role string) bool
 	// Prefers names a launch key whose tasks may be taken before others of
-	// the same priority. A task is passed over at most [MaxPassed] times.
+	// the same priority, if the money suffices for either. Each runnable task
+	// that would have come first is passed over by it, at most [MaxPassed]
+	// times in its life. Empty means none.
 	Prefers string
-	// TagLimits bounds how many tasks with a tag run at once.
+	// TagLimits bounds how many tasks with a tag have a claim at once. Tags
+	// that are not in it have no limit; zero or less lets none run.
 	TagLimits map[string]int
 	Budget    BudgetTerms
 }
@@ -100,18 +121,32 @@ const MaxPassed = 8
 
 // BudgetTerms say how much money a claim reserves.
 //
-// The reservation is the task's own cap less what its attempts have cost, else
-// DefaultCap, else an equal share of what is left for Share claims but at least
-// [MinShare], and never more than what is left. Nothing is reserved for a
-// task without a cap when there is no limit and no allowance.
+// A task draws on up to two budgets: that of Limit, and its [Allowance]. What
+// is left of one is its limit less what was spent and what is reserved, or
+// zero. A task's cap is its own ([TaskOverrides].MaxCost), else DefaultCap; it
+// covers all attempts.
+//
+// A task with a cap needs the cap less what its attempts have cost. Without
+// one it needs an equal share, for Share claims, of what is left, but at least
+// [MinShare] or what is left if that is less; of two budgets the smaller
+// amount counts. That is reserved. A task with neither a cap nor a budget
+// needs nothing, and nothing is reserved for it.
+//
+// When a need is more than is left, the claim fails with a [*BudgetExhausted]
+// in [NotRunnable]. So it does when nothing is left of a cap, or of a budget
+// for a task without a cap; Needed is [MinShare] then. Its Scope is the first
+// to fail of [ScopeTask] (the cap is used up; no waiting helps), the id of the
+// allowance, and [ScopePool].
 type BudgetTerms struct {
 	// Limit is the budget. Zero means that there is none.
 	Limit Microdollars
-	// Since is the start of the window whose spending counts. The zero value
-	// means everything.
-	Since      time.Time
+	// Since is the start of the window: attempts that ended then or later
+	// count. The zero value means everything. It has no bearing on allowances.
+	Since time.Time
+	// DefaultCap is the cap of tasks that have none. Zero means that there is none.
 	DefaultCap Microdollars
-	Share      int
+	// Share is among how many claims what is left is shared. Less than one means one.
+	Share int
 }
 
 // MinShare is the least that a share of the budget may be: one cent.
@@ -119,9 +154,11 @@ const MinShare Microdollars = 10_000
 
 // NotRunnable says why [PoolStore.Claim] found nothing. It is [ErrNotRunnable].
 type NotRunnable struct {
-	// NextAt is when a waiting task becomes runnable by itself; zero for never.
+	// NextAt is the earliest NotBefore of the tasks that wait for theirs,
+	// whoever can take them; zero when there are none.
 	NextAt time.Time
-	// Budget is set when the best task needs more money than is left. Task is that task.
+	// Budget is set when the best task needs more money than is left (see
+	// [BudgetTerms]). Task is that task.
 	Budget *BudgetExhausted
 	Task   TaskID
 }
@@ -141,18 +178,29 @@ type ClaimRef struct {
 
 // Transition moves a task from one state to another.
 //
-// It fails with [ErrConflict] when the task is not in state From or when From
-// cannot become To, and with [ErrFenced] when From is running, To is not
-// cancelled and Fence is not the current fencing number.
+// It fails with [ErrConflict] when the task is not in state From, when From
+// cannot become To, and when To is running, which only a claim can bring about;
+// else with [ErrFenced] when From is running, To is not cancelled and Fence is
+// not the current fencing number. With both errors the record comes back as it
+// stands.
 //
-// If Attempt is set, the attempt is recorded and its cost settled against the
-// reservation in the same step: once for each (task, fence), whether or not
-// the rest succeeds. After a failure it is recorded as late.
+// If Attempt is set, the attempt of the claim with that Fence is recorded, its
+// reservation released and its cost entered, in the task, the ledger and the
+// allowance, in the same step and whether or not the rest succeeds: also after
+// the task has ended, when it changes the costs of the record and its result
+// and no state. For each (task, fence) the first attempt counts and all others
+// are ignored. It is late unless the transition itself succeeds by right of the
+// current fence. A Fence that no claim of the task has had fails with
+// [ErrFenced] and records nothing.
+//
+// To leave running without an Attempt, other than by cancelling, gives the
+// claim back unused: its reservation is released.
 //
 // A transition to cancelled raises the fencing number, so that the holder
-// notices. Its reservation stays until the holder's attempt is recorded. To
-// cancel a task that has ended already is no error: the record is returned as
-// it is.
+// notices. Its reservation, and the record's Claim, stay until the attempt is
+// recorded; if the holder is dead, whoever finds that out must record it. To
+// cancel a task that has ended already is no error and changes no state: the
+// record is returned, whatever From is.
 type Transition struct {
 	Task  TaskID
 	From  TaskState
@@ -160,13 +208,18 @@ type Transition struct {
 	To    TaskState
 	At    time.Time
 
+	// Attempt is what the claim came to. The store sets its TaskID, Fence and
+	// Late, and Ended to At if it is zero.
 	Attempt *Attempt
+	// Outcome is noted in the record. Empty leaves the one before.
 	Outcome Outcome
-	// Result is kept with terminal and pending_review states. The store sets
-	// its cost and number of attempts.
+	// Result is kept with terminal and pending_review states. Nil leaves the
+	// one that was to be reviewed, else makes an empty one. Whatever the
+	// record says as well is set from there: TaskID, State, Outcome, Success,
+	// Cost, Estimated and Attempts.
 	Result *TaskResult
-	// For To pending: when and in which session to go on, and which counter
-	// this raises.
+	// For To pending, and ignored otherwise: when and in which session to go
+	// on, and which counter this raises.
 	NotBefore     time.Time
 	ResumeSession string
 	CountRetry    bool
@@ -175,14 +228,15 @@ type Transition struct {
 
 // LedgerQuery selects what is summed up.
 type LedgerQuery struct {
-	Since time.Time // start of the window; zero means everything
+	Since time.Time // what was spent then or later; zero means everything
 }
 
 // Ledger is the sum of money.
 type Ledger struct {
-	Spent    Microdollars
+	Spent Microdollars
+	// Reserved is what claims hold, whatever the window.
 	Reserved Microdollars
-	// Attempts counts the settled entries.
+	// Attempts counts the recorded attempts.
 	Attempts int
 }
 
@@ -197,4 +251,11 @@ type SlotRecord struct {
 	PID         int
 	Version     int64
 	Updated     time.Time
+}
+
+// volatile reports whether what s holds ends with the program: it says so by
+// a method Volatile, or there is none and the pool will make a [MemoryStore].
+func volatile(s PoolStore) bool {
+	v, ok := s.(interface{ Volatile() bool })
+	return s == nil || ok && v.Volatile()
 }

@@ -74,7 +74,8 @@ type Task struct {
 }
 
 // Allowance is a budget that several tasks share, such as that of a fan-out.
-// Tasks whose allowances have the same ID draw on the same sum.
+// Tasks whose allowances have the same ID draw on the same sum; of different
+// limits the smallest counts for all. A limit of zero or less pays for nothing.
 type Allowance struct {
 	ID    string       `json:"id"`
 	Limit Microdollars `json:"limit_microdollars"`
@@ -200,6 +201,9 @@ type TaskRecord struct {
 	Task Task
 	// LaunchKey tells which tasks can share a warm process.
 	LaunchKey string
+	// Lane names what only one task may use at a time: a session. Of the
+	// tasks with the same lane only one has a claim at once. Empty means none.
+	Lane string
 
 	State   TaskState
 	Outcome Outcome // of the last attempt; empty before the first has ended
@@ -210,21 +214,23 @@ type TaskRecord struct {
 	NotBefore time.Time // earliest next start
 	Started   time.Time // of the current or last attempt
 	First     time.Time // start of the first attempt
-	Ended     time.Time // of the last attempt, or of a task that never ran
+	Ended     time.Time // of the last attempt, or of a task that never ran; zero while running
 
-	// Claim is the current claim while the task is running.
+	// Claim is the current claim while the task is running, and after a
+	// cancellation until the attempt of its holder is recorded.
 	Claim *TaskClaim
-	// Fence is the fencing number of the last claim; it only grows.
+	// Fence is the fencing number of the last claim, raised by one when the
+	// task is cancelled; it only grows.
 	Fence int64
-	// Attempts counts the claims, Retries those after a failure of the
-	// agent, Crashes those after a failure of the machinery.
+	// Attempts counts the claims, Retries the returns to the queue after a
+	// failure of the agent, Crashes those after a failure of the machinery.
 	Attempts, Retries, Crashes int
 
 	// Cost is what all attempts have cost so far; Estimated says that a part
 	// of it had to be guessed.
 	Cost      Microdollars
 	Estimated bool
-	// SessionID is the session of the last attempt, ResumeSession the one
+	// SessionID is the last known session of an attempt, ResumeSession the one
 	// that the next attempt must continue, if any.
 	SessionID     string
 	ResumeSession string
@@ -316,7 +322,7 @@ type TaskFilter struct {
 	Tag    string
 	SlotID string
 	Owner  string
-	// LeaseBefore selects running tasks whose lease ends before it.
+	// LeaseBefore selects tasks with a claim whose lease ends before it.
 	LeaseBefore time.Time
 	// Before is a cursor: only tasks with a smaller id, that is older ones.
 	Before TaskID
