@@ -1,0 +1,391 @@
+package claude
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// live is what a process was last brought to.
+type live struct {
+	Settings
+	model string // what the CLI made of Settings.Model
+	known bool   // the process has been brought to Settings once
+}
+
+// putting is a change of settings under way: the requests that were sent, to
+// be awaited in any order.
+type putting struct {
+	want                               Settings
+	model, mode, flags, servers, state *call
+	rules, status                      *call
+}
+
+// Apply changes the settings of a live process between two turns and reads
+// them back. Only what differs is sent. The error is a [*SettingError] when one
+// did not take, an [*OptionError] when it cannot be; the process can then be
+// used on, but with which settings is not said: apply others, or reset it.
+//
+// A change of Model in the middle of a conversation is noted in the next
+// prompt by the CLI; and it tests a model name it has not seen with a request
+// of one token, which is in no figure of costs.
+func (p *Process) Apply(ctx context.Context, s Settings) error {
+	if err := s.validate(p.opts.Load().AllowBypass); err != nil {
+		return err
+	}
+	if err := p.acquire(); err != nil {
+		return err
+	}
+	defer p.release()
+	return p.put(ctx, s, false)
+}
+
+// put brings the process to s: with all, whatever it had before.
+func (p *Process) put(ctx context.Context, s Settings, all bool) error {
+	q, err := p.postSettings(ctx, s, all)
+	if err != nil {
+		return err
+	}
+	return p.awaitSettings(ctx, q)
+}
+
+// postSettings sends the requests for s and for reading them back in one go.
+func (p *Process) postSettings(ctx context.Context, s Settings, all bool) (*putting, error) {
+	o := p.opts.Load()
+	p.mu.Lock()
+	was, mode := p.live, p.mode
+	p.mu.Unlock()
+	q := &putting{want: s}
+	post := func(c **call, name string, request map[string]any) error {
+		request["subtype"] = name
+		var err error
+		*c, err = p.post(ctx, name, request)
+		return err
+	}
+	var errs []error
+	// A new process has its model and mode from its arguments.
+	if s.Model != was.Model {
+		var model any
+		if s.Model != "" {
+			model = s.Model
+		}
+		errs = append(errs, post(&q.model, "set_model", map[string]any{"model": model}))
+	}
+	if s.mode() != mode {
+		errs = append(errs, post(&q.mode, "set_permission_mode", map[string]any{"mode": s.mode()}))
+	}
+	if all || !sameFlags(s, was.Settings) {
+		errs = append(errs, post(&q.flags, "apply_flag_settings", map[string]any{"settings": s.flags()}))
+	}
+	if (len(s.MCPServers) > 0 || was.known) && (!was.known || !maps.EqualFunc(s.MCPServers, was.MCPServers, sameJSON)) {
+		errs = append(errs, p.postServers(ctx, &q.servers, s.MCPServers, o))
+	}
+	errs = append(errs, post(&q.state, "get_settings", map[string]any{}))
+	if p.caps.listRules {
+		errs = append(errs, post(&q.rules, "list_permission_rules", map[string]any{}))
+	}
+	errs = append(errs, post(&q.status, "mcp_status", map[string]any{}))
+	return q, errors.Join(errs...)
+}
+
+// postServers declares the whole set of MCP servers, those of this program
+// included: what is not named is removed.
+func (p *Process) postServers(ctx context.Context, c **call, servers map[string]MCPServer, o *Options) error {
+	set := map[string]any{}
+	for name, raw := range servers {
+		set[name] = withArgs(raw)
+	}
+	for name := range o.Servers {
+		set[name] = map[string]string{"type": "sdk", "name": name}
+	}
+	var err error
+	*c, err = p.post(ctx, "mcp_set_servers", map[string]any{"subtype": "mcp_set_servers", "servers": set})
+	return err
+}
+
+// withArgs gives a server that is a command its arguments: without the key
+// the CLI fails.
+func withArgs(raw MCPServer) MCPServer {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(raw, &m) != nil || m["command"] == nil || m["args"] != nil {
+		return raw
+	}
+	m["args"] = json.RawMessage("[]")
+	b, err := json.Marshal(m)
+	if err != nil {
+		return raw
+	}
+	return b
+}
+
+// isCommand reports whether the server is a process of its own.
+func isCommand(raw MCPServer) bool {
+	var m struct{ Command string }
+	return json.Unmarshal(raw, &m) == nil && m.Command != ""
+}
+
+// flags are the settings that replace those of earlier calls.
+func (s *Settings) flags() map[string]any {
+	f := map[string]any{"permissions": nil, "effortLevel": nil, "env": nil, "agent": nil}
+	if len(s.AllowedTools)+len(s.DisallowedTools) > 0 {
+		f["permissions"] = map[string]any{"allow": notNil(s.AllowedTools), "deny": notNil(s.DisallowedTools)}
+	}
+	if s.Effort != "" {
+		f["effortLevel"] = s.Effort
+	}
+	return f
+}
+
+func notNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func sameFlags(a, b Settings) bool {
+	return a.Effort == b.Effort && slices.Equal(a.AllowedTools, b.AllowedTools) && slices.Equal(a.DisallowedTools, b.DisallowedTools)
+}
+
+func sameJSON(a, b json.RawMessage) bool { return bytes.Equal(compact(a), compact(b)) }
+
+// wireFlags is the part of a settings file that Settings change.
+type wireFlags struct {
+	Effort      string `json:"effortLevel"`
+	Agent       string `json:"agent"`
+	Permissions struct {
+		Allow []string `json:"allow"`
+		Deny  []string `json:"deny"`
+	} `json:"permissions"`
+}
+
+type wireSettings struct {
+	Sources []struct {
+		Source   string    `json:"source"`
+		Settings wireFlags `json:"settings"`
+	} `json:"sources"`
+	Applied struct {
+		Model string `json:"model"`
+	} `json:"applied"`
+}
+
+// awaitSettings waits for the answers and proves that they say what was wanted.
+// The first thing that does not is the error; all answers are awaited.
+func (p *Process) awaitSettings(ctx context.Context, q *putting) error {
+	var errs []error
+	fail := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	get := func(c *call, field, want string) json.RawMessage {
+		if c == nil {
+			return nil
+		}
+		answer, err := p.await(ctx, c)
+		var refused *ControlError
+		if errors.As(err, &refused) {
+			err = &SettingError{Field: field, Want: want, Got: refused.Message}
+		}
+		fail(err)
+		return answer
+	}
+	model := get(q.model, "Model", fmt.Sprintf("%q", q.want.Model))
+	mode := get(q.mode, "PermissionMode", fmt.Sprintf("%q", q.want.mode()))
+	get(q.flags, "AllowedTools, DisallowedTools and Effort", "those given")
+	servers := get(q.servers, "MCPServers", "those given")
+	state := get(q.state, "settings", "to be readable")
+	rules := get(q.rules, "rules", "to be readable")
+	status := get(q.status, "MCPServers", "to be readable")
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	resolved, err := p.checkState(q, model, state)
+	fail(err)
+	fail(p.checkMode(q, mode))
+	fail(checkRules(rules))
+	fail(p.checkServers(q, servers, status))
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live = live{Settings: q.want, model: resolved, known: true}
+	p.mode = q.want.mode()
+	return nil
+}
+
+// checkState checks model, effort and rules. It returns the model's full name.
+func (p *Process) checkState(q *putting, set, state json.RawMessage) (string, error) {
+	var w wireSettings
+	if err := decode(state, &w); err != nil {
+		return "", err
+	}
+	p.mu.Lock()
+	was := p.live
+	p.mu.Unlock()
+	var answered struct {
+		Model string `json:"model"`
+	}
+	if set != nil {
+		if err := decode(set, &answered); err != nil {
+			return "", err
+		}
+	}
+	want := answered.Model // newer versions say what they made of the name
+	if set == nil && was.known {
+		want = was.model
+	}
+	if want != "" && w.Applied.Model != want {
+		return "", &SettingError{Field: "Model", Want: fmt.Sprintf("%q (%s)", q.want.Model, want), Got: fmt.Sprintf("%q", w.Applied.Model)}
+	}
+
+	base := p.baseFlags()
+	var got wireFlags
+	for _, s := range w.Sources {
+		if s.Source == "flagSettings" {
+			got = s.Settings
+		}
+	}
+	effort := string(q.want.Effort)
+	if effort == "" {
+		effort = base.Effort
+	}
+	if got.Effort != effort {
+		return "", &SettingError{Field: "Effort", Want: fmt.Sprintf("%q", effort), Got: fmt.Sprintf("%q", got.Effort)}
+	}
+	if got.Agent != base.Agent {
+		return "", &SettingError{Field: "agent", Want: fmt.Sprintf("%q", base.Agent), Got: fmt.Sprintf("%q", got.Agent)}
+	}
+	if err := checkSet("AllowedTools", got.Permissions.Allow, base.Permissions.Allow, q.want.AllowedTools); err != nil {
+		return "", err
+	}
+	if err := checkSet("DisallowedTools", got.Permissions.Deny, base.Permissions.Deny, q.want.DisallowedTools); err != nil {
+		return "", err
+	}
+	return w.Applied.Model, nil
+}
+
+// baseFlags are the flag settings the process started with.
+func (p *Process) baseFlags() wireFlags {
+	var f wireFlags
+	if raw := p.opts.Load().SettingsJSON; raw != nil {
+		_ = decode(raw, &f) // Validate has seen that it is an object
+	}
+	return f
+}
+
+func checkSet(field string, got []string, want ...[]string) error {
+	a, b := slices.Compact(slices.Sorted(slices.Values(got))), slices.Compact(slices.Sorted(slices.Values(slices.Concat(want...))))
+	if !slices.Equal(a, b) {
+		return &SettingError{Field: field, Want: fmt.Sprintf("%q", b), Got: fmt.Sprintf("%q", a)}
+	}
+	return nil
+}
+
+func (p *Process) checkMode(q *putting, set json.RawMessage) error {
+	var w struct {
+		Mode PermissionMode `json:"mode"`
+	}
+	if set == nil {
+		p.mu.Lock()
+		w.Mode = p.mode
+		p.mu.Unlock()
+	} else if err := decode(set, &w); err != nil {
+		return err
+	}
+	if w.Mode != q.want.mode() {
+		return &SettingError{Field: "PermissionMode", Want: fmt.Sprintf("%q", q.want.mode()), Got: fmt.Sprintf("%q", w.Mode)}
+	}
+	return nil
+}
+
+// checkRules makes sure that nobody has granted anything for the session.
+func checkRules(answer json.RawMessage) error {
+	var w struct {
+		State struct {
+			Rules []struct {
+				Source, Rule, Behavior string
+			} `json:"rules"`
+		} `json:"state"`
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := decode(answer, &w); err != nil {
+		return err
+	}
+	for _, r := range w.State.Rules {
+		if r.Source == "session" {
+			return &SettingError{Field: "rules", Want: "none for the session", Got: r.Behavior + " " + r.Rule}
+		}
+	}
+	return nil
+}
+
+// checkServers makes sure that each MCP server is there and connected, and no other.
+func (p *Process) checkServers(q *putting, set, status json.RawMessage) error {
+	o := p.opts.Load()
+	var w struct {
+		Errors map[string]string `json:"errors"`
+	}
+	if set != nil {
+		if err := decode(set, &w); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.Errors)) {
+		return &SettingError{Field: "MCPServers." + name, Want: "connected", Got: p.secrets.Load().text(w.Errors[name])}
+	}
+	servers, err := readStatus(status)
+	if err != nil {
+		return err
+	}
+	for name := range q.want.MCPServers {
+		s, ok := servers[name]
+		if !ok {
+			return &SettingError{Field: "MCPServers." + name, Want: "connected", Got: "no such server"}
+		}
+		if s.Status != "connected" {
+			return &SettingError{Field: "MCPServers." + name, Want: "connected", Got: strings.TrimSpace(s.Status + " " + p.secrets.Load().text(s.Error))}
+		}
+	}
+	if o.InheritMCP {
+		return nil
+	}
+	for name := range servers {
+		if q.want.MCPServers[name] == nil && o.Servers[name] == nil {
+			return &SettingError{Field: "MCPServers." + name, Want: "not there", Got: servers[name].Status}
+		}
+	}
+	return nil
+}
+
+type wireServer struct {
+	Name      string `json:"name"`
+	Status    string `json:"status"`
+	Error     string `json:"error"`
+	Transport string `json:"transport"` // newer versions
+	Config    struct {
+		Type string `json:"type"`
+	} `json:"config"`
+}
+
+func readStatus(answer json.RawMessage) (map[string]wireServer, error) {
+	var w struct {
+		Servers []wireServer `json:"mcpServers"`
+	}
+	if err := decode(answer, &w); err != nil {
+		return nil, fmt.Errorf("claude: the answer to mcp_status: %w", err)
+	}
+	servers := make(map[string]wireServer, len(w.Servers))
+	for _, s := range w.Servers {
+		servers[s.Name] = s
+	}
+	return servers, nil
+}
