@@ -61,3 +61,18 @@ type SpareLauncher interface {
 	// as o can claim.
 	Park(ctx context.Context, o claude.Options) (Spare, error)
 }
+
+// Ability says what a launcher's agents can do.
+type Ability struct {
+	Version string // of the program behind the agents
+	Warm    bool   // agents can be reset and used again
+	Spares  bool   // agents can be started ahead of need
+}
+
+// Prober is a [Launcher] that can tell what it can do, and whether it can work
+// at all. A launcher that is no Prober is taken to be able to do everything its
+// methods say.
+type Prober interface {
+	Launcher
+	Probe(ctx context.Context) (Ability, error)
+}

@@ -1,11 +1,18 @@
 package claudepool
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/claudepool/claudepool/claude"
 )
@@ -211,6 +218,9 @@ type PoolConfig struct {
 	// SlotMemory is the memory that a slot is expected to need until it was
 	// measured. Default 300 MB. Negative turns admission by memory off.
 	SlotMemory int64
+	// CheckEvery is how often the supervisor looks at the slots. Default 5 s;
+	// negative means only when [Pool.CheckAndRestartSlots] is called.
+	CheckEvery time.Duration
 	// Restart says when a slot whose process keeps failing is given up.
 	Restart RestartPolicy
 
@@ -230,4 +240,205 @@ type RestartPolicy struct {
 	// again after Cooldown. Defaults 5, 1 min and 1 min.
 	Failures         int
 	Window, Cooldown time.Duration
+}
+
+// withDefaults returns c with every zero field filled in.
+func (c PoolConfig) withDefaults() PoolConfig {
+	c.Slots = cmp.Or(c.Slots, 1)
+	c.MinSlots = cmp.Or(c.MinSlots, 1)
+	c.MaxSlots = cmp.Or(c.MaxSlots, max(16, c.Slots))
+	c.Agent.PermissionMode = cmp.Or(c.Agent.PermissionMode, claude.PermissionPlan)
+	c.Retry = c.Retry.or(RetryPolicy{Max: 2, First: time.Second, Most: time.Minute})
+	c.Timeout = cmp.Or(c.Timeout, time.Hour)
+	c.StallTimeout = cmp.Or(c.StallTimeout, 10*time.Minute)
+	c.Reuse = cmp.Or(c.Reuse, ReuseAuto)
+	c.Spares = cmp.Or(c.Spares, 1)
+	c.MaxTasks = cmp.Or(c.MaxTasks, 200)
+	c.MaxAge = cmp.Or(c.MaxAge, 4*time.Hour)
+	c.MaxMemory = cmp.Or(c.MaxMemory, 600<<20)
+	c.StartTimeout = cmp.Or(c.StartTimeout, time.Minute)
+	c.StartsAtOnce = cmp.Or(c.StartsAtOnce, runtime.GOMAXPROCS(0))
+	c.SlotMemory = cmp.Or(c.SlotMemory, 300<<20)
+	c.CheckEvery = cmp.Or(c.CheckEvery, 5*time.Second)
+	c.Restart.First = cmp.Or(c.Restart.First, 500*time.Millisecond)
+	c.Restart.Most = cmp.Or(c.Restart.Most, 30*time.Second)
+	c.Restart.Failures = cmp.Or(c.Restart.Failures, 5)
+	c.Restart.Window = cmp.Or(c.Restart.Window, time.Minute)
+	c.Restart.Cooldown = cmp.Or(c.Restart.Cooldown, time.Minute)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Window == "" {
+		c.Window = WindowStore
+		if volatile(c.Store) {
+			c.Window = WindowRun
+		}
+	}
+	return c
+}
+
+// or returns r with its zero fields taken from other.
+func (r RetryPolicy) or(other RetryPolicy) RetryPolicy {
+	r.Max = cmp.Or(r.Max, other.Max)
+	r.First = cmp.Or(r.First, other.First)
+	r.Most = cmp.Or(r.Most, other.Most)
+	return r
+}
+
+// pause returns how long to wait before retry n, counted from 1.
+func (r RetryPolicy) pause(n int) time.Duration { return backoff(r.First, r.Most, n) }
+
+// backoff returns first, doubled for each n above 1 up to most, with up to a
+// fifth of jitter on top.
+func backoff(first, most time.Duration, n int) time.Duration {
+	d := first
+	for ; n > 1 && d < most; n-- {
+		d *= 2
+	}
+	d = min(d, most)
+	return d + rand.N(d/5+1)
+}
+
+// validate checks a configuration that has its defaults. It returns every
+// mistake it finds.
+func (c PoolConfig) validate() error {
+	var errs []error
+	bad := func(field, format string, args ...any) { errs = append(errs, invalidField(field, format, args...)) }
+
+	if c.Slots < 1 {
+		bad("slots", "must be at least 1")
+	}
+	if c.MinSlots < 1 {
+		bad("min_slots", "must be at least 1")
+	}
+	if c.MinSlots > c.MaxSlots {
+		bad("min_slots", "is %d, above max_slots, %d", c.MinSlots, c.MaxSlots)
+	} else if c.Slots >= 1 && (c.Slots < c.MinSlots || c.Slots > c.MaxSlots) {
+		bad("slots", "is %d, outside min_slots to max_slots, %d to %d", c.Slots, c.MinSlots, c.MaxSlots)
+	}
+	if len(c.SlotConfigs) > max(c.Slots, 0) {
+		bad("slot_configs", "has %d entries for %d slots", len(c.SlotConfigs), c.Slots)
+	}
+	names := map[string]bool{}
+	for i, sc := range c.SlotConfigs {
+		if sc.Name != "" && names[sc.Name] {
+			bad(fmt.Sprintf("slot_configs[%d].name", i), "%q is used twice", sc.Name)
+		}
+		names[sc.Name] = true
+		errs = append(errs, sc.AgentConfig.validate(fmt.Sprintf("slot_configs[%d].", i)))
+		if sc.Name != "" {
+			errs = append(errs, validName(fmt.Sprintf("slot_configs[%d].name", i), sc.Name))
+		}
+	}
+	errs = append(errs, c.Agent.validate("agent."))
+	if c.Budget < 0 {
+		bad("budget", "must be more than zero; leave it out for no limit")
+	}
+	if c.DefaultCap < 0 {
+		bad("default_cap", "must not be negative")
+	}
+	if c.Budget > 0 && c.DefaultCap > c.Budget {
+		bad("default_cap", "is %v, above the budget, %v", c.DefaultCap, c.Budget)
+	}
+	if !slices.Contains(BudgetWindows(), c.Window) {
+		bad("window", "must be one of %v, not %q", BudgetWindows(), c.Window)
+	}
+	if c.Reuse != ReuseAuto && c.Reuse != ReuseNever {
+		bad("reuse", "must be %q or %q, not %q", ReuseAuto, ReuseNever, c.Reuse)
+	}
+	for tag, n := range c.TagLimits {
+		if n < 1 {
+			bad("tag_limits", "allows %d tasks with the tag %q; it must be at least 1", n, tag)
+		}
+	}
+	for field, d := range map[string]time.Duration{
+		"timeout": c.Timeout, "stall_timeout": c.StallTimeout, "max_age": c.MaxAge, "start_timeout": c.StartTimeout,
+		"retry.first": c.Retry.First, "retry.most": c.Retry.Most,
+		"restart.first": c.Restart.First, "restart.most": c.Restart.Most,
+		"restart.window": c.Restart.Window, "restart.cooldown": c.Restart.Cooldown,
+	} {
+		if d < 0 {
+			bad(field, "must not be negative")
+		}
+	}
+	for field, n := range map[string]int{
+		"max_tasks": c.MaxTasks, "starts_at_once": c.StartsAtOnce, "restart.failures": c.Restart.Failures,
+	} {
+		if n < 1 {
+			bad(field, "must be at least 1")
+		}
+	}
+	if c.MaxMemory < 0 {
+		bad("max_memory", "must not be negative")
+	}
+	return errors.Join(errs...)
+}
+
+// validate checks what can be checked without knowing the rest of the options.
+func (c AgentConfig) validate(prefix string) error {
+	if c.MaxTurns < 0 {
+		return invalidField(prefix+"max_turns", "must not be negative")
+	}
+	if c.PermissionMode != "" && !slices.Contains(claude.PermissionModes(), c.PermissionMode) {
+		return invalidField(prefix+"permission_mode", "must be one of %v, not %q", claude.PermissionModes(), c.PermissionMode)
+	}
+	if c.Effort != "" && !slices.Contains(claude.Efforts(), c.Effort) {
+		return invalidField(prefix+"effort", "must be one of %v, not %q", claude.Efforts(), c.Effort)
+	}
+	return nil
+}
+
+// validName checks the name of a slot or a role.
+func validName(field, name string) error {
+	if len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == '/' || r == '\\' }) {
+		return invalidField(field, "must be at most 64 printable characters without slashes, not %q", name)
+	}
+	return nil
+}
+
+// options returns how to start an agent for a slot, and for a task if there is one.
+func (c PoolConfig) options(slot SlotConfig, task *Task) claude.Options {
+	agent := c.Agent.merge(slot.AgentConfig)
+	o := claude.Options{
+		Path:           c.ClaudePath,
+		Dir:            cmp.Or(slot.WorkDir, c.WorkDir),
+		Env:            c.Env,
+		ConfigDir:      c.ConfigDir,
+		SettingSources: c.SettingSources,
+		InheritMCP:     c.InheritMCP,
+		AllowBypass:    c.AllowBypass,
+		Logger:         c.Logger,
+	}
+	o.Env = addEnv(o.Env, slot.Env)
+	if task != nil {
+		agent = agent.merge(task.Overrides.AgentConfig)
+		o.Dir = cmp.Or(task.WorkDir, o.Dir)
+		o.Env = addEnv(o.Env, task.Env)
+	}
+	o.Settings = claude.Settings{
+		Model:           agent.Model,
+		Effort:          agent.Effort,
+		PermissionMode:  agent.PermissionMode,
+		AllowedTools:    agent.AllowedTools,
+		DisallowedTools: agent.DisallowedTools,
+		MCPServers:      agent.MCPServers,
+	}
+	o.SystemPrompt, o.AppendSystemPrompt = agent.SystemPrompt, agent.AppendPrompt
+	o.Tools, o.AddDirs = agent.Tools, agent.AddDirs
+	o.Agents, o.SettingsJSON = agent.Agents, agent.Settings
+	o.FallbackModel, o.JSONSchema, o.MaxTurns = agent.FallbackModel, agent.JSONSchema, agent.MaxTurns
+	return o
+}
+
+// addEnv returns base with more on top, without changing either.
+func addEnv(base, more map[string]string) map[string]string {
+	if len(more) == 0 {
+		return base
+	}
+	out := maps.Clone(base)
+	if out == nil {
+		out = make(map[string]string, len(more))
+	}
+	maps.Copy(out, more)
+	return out
 }

@@ -2,52 +2,447 @@ package claudepool
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
 	"iter"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/internal/id"
 )
 
-// Pool hands tasks to slots.
-type Pool struct{}
+// Pool hands tasks to slots. Build one with [NewPoolBuilder]; its methods are
+// safe for concurrent use. After Close they fail with [ErrClosed], save those
+// that say otherwise.
+type Pool struct {
+	cfg      PoolConfig
+	log      *slog.Logger
+	store    PoolStore
+	ownStore bool
+	launcher Launcher
+	ability  Ability
+	instance string
+	started  time.Time
+	ids      id.Source
 
-type PoolBuilder struct{}
+	// ctx ends when the pool closes; its cause says why. The goroutines of the
+	// pool end with it, and Close waits for them.
+	ctx  context.Context
+	stop context.CancelCauseFunc
+	work sync.WaitGroup
 
-func (p *Pool) Ready(ctx context.Context) error                                      { return nil }
-func (p *Pool) Submit(ctx context.Context, t Task) (TaskID, error)                   { return "", nil }
-func (p *Pool) Run(ctx context.Context, t Task) (TaskResult, error)                  { return TaskResult{}, nil }
-func (p *Pool) Wait(ctx context.Context, id TaskID) (TaskResult, error)              { return TaskResult{}, nil }
-func (p *Pool) Task(ctx context.Context, id TaskID) (TaskRecord, error)              { return TaskRecord{}, nil }
-func (p *Pool) Attempts(ctx context.Context, id TaskID) ([]Attempt, error)           { return nil, nil }
-func (p *Pool) Tasks(ctx context.Context, f TaskFilter) iter.Seq2[TaskRecord, error] { return nil }
-func (p *Pool) Cancel(ctx context.Context, id TaskID) (TaskState, error)             { return "", nil }
-func (p *Pool) Retry(ctx context.Context, id TaskID) (TaskID, error)                 { return "", nil }
-func (p *Pool) Explain(ctx context.Context, id TaskID) (Explanation, error) {
-	return Explanation{}, nil
+	defaults claude.Options // of a slot without a configuration of its own
+	key      string         // its launch key
+
+	sched  *scheduler
+	gate   *gate
+	starts *admission
+	spares *spares
+	events *broadcast
+	waits  *waiters
+	expiry *expiry
+	meter  *meter
+
+	limit      atomic.Int64 // the budget; 0 means none
+	transcript *transcripts // nil when none are kept
+
+	stopWatch context.CancelFunc // ends the watch of the store, after all else
+	scaling   sync.Mutex         // held while slots are added, stopped or named
+
+	drainDone chan struct{} // closed when the fields below are set
+	drained   DrainSummary
+	drainErr  error
+	closing   sync.Once
+	closeErr  error
+	closed    chan struct{} // closed when Close is through
+
+	mu      sync.Mutex
+	phase   phase
+	slots   []*slot
+	next    int // number of the next slot
+	running map[TaskID]*attempt
 }
-func (p *Pool) FanOut(ctx context.Context, ts []Task, o FanOutOptions) (FanOutResult, error) {
-	return FanOutResult{}, nil
+
+// phase is how far a pool's life has come.
+type phase int
+
+const (
+	phaseOpen phase = iota
+	phaseDraining
+	phaseClosed
+)
+
+func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	p := &Pool{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		store:    cfg.Store,
+		launcher: cfg.Launcher,
+		started:  time.Now(),
+		running:  map[TaskID]*attempt{},
+		closed:   make(chan struct{}), drainDone: make(chan struct{}),
+		defaults: cfg.options(SlotConfig{}, nil),
+	}
+	if p.launcher == nil {
+		p.launcher = claudeLauncher{path: cfg.ClaudePath, env: cfg.Env}
+	}
+	if cfg.Permission != nil {
+		p.defaults.Permission = refuseAll // tells the options apart; each slot puts its own in
+	}
+	if err := p.defaults.Validate(); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	p.key = p.defaults.LaunchKey()
+	if err := p.probe(ctx); err != nil {
+		return nil, err
+	}
+	if cfg.Transcripts != "" {
+		t, err := openTranscripts(cfg.Transcripts)
+		if err != nil {
+			return nil, err
+		}
+		p.transcript = t
+	}
+	if p.store == nil {
+		p.store, p.ownStore = NewMemoryStore(), true
+	}
+	p.limit.Store(int64(cfg.Budget))
+	p.instance = p.ids.Next("pool", p.started)
+	p.ctx, p.stop = context.WithCancelCause(context.Background())
+	p.events = newBroadcast()
+	p.waits = newWaiters()
+	p.meter = newMeter(p.started)
+	p.gate = newGate(p)
+	p.starts = newAdmission(cfg)
+	p.sched = newScheduler(p)
+	p.spares = newSpares(p)
+	p.expiry = newExpiry(p)
+
+	watch, stopWatch := context.WithCancel(context.Background())
+	p.stopWatch = stopWatch
+	changes, err := p.store.Watch(watch)
+	if err == nil {
+		err = p.expiry.load(ctx)
+	}
+	if err != nil {
+		p.stop(ErrClosed)
+		stopWatch()
+		return nil, errors.Join(fmt.Errorf("read the store: %w", err), p.transcript.close(), p.closeStore())
+	}
+	p.work.Go(func() { p.follow(changes) })
+	p.work.Go(p.sched.loop)
+	p.work.Go(p.expiry.loop)
+	p.work.Go(p.spares.loop)
+	if cfg.CheckEvery > 0 {
+		p.work.Go(p.supervise)
+	}
+	for i := range cfg.Slots {
+		var sc SlotConfig
+		if i < len(cfg.SlotConfigs) {
+			sc = cfg.SlotConfigs[i]
+		}
+		p.addSlot(sc)
+	}
+	return p, nil
 }
-func (p *Pool) Status(ctx context.Context) (PoolStatus, error)         { return PoolStatus{}, nil }
-func (p *Pool) Metrics() Metrics                                       { return Metrics{} }
-func (p *Pool) Pause()                                                 {}
-func (p *Pool) Resume()                                                {}
-func (p *Pool) SetBudget(limit Microdollars) error                     { return nil }
-func (p *Pool) ScaleUp(ctx context.Context, n int) (int, error)        { return 0, nil }
-func (p *Pool) ScaleDown(ctx context.Context, n int) (int, error)      { return 0, nil }
-func (p *Pool) SetTargetSlots(ctx context.Context, n int) (int, error) { return 0, nil }
-func (p *Pool) ConfigureSlot(ctx context.Context, id string, u SlotUpdate) (SlotStatus, error) {
-	return SlotStatus{}, nil
+
+// refuseAll is the permission function of options that no process was started with.
+func refuseAll(context.Context, claude.PermissionRequest) (claude.PermissionAnswer, error) {
+	return claude.PermissionAnswer{}, nil
 }
-func (p *Pool) FindSlots(ctx context.Context, f SlotFilter) ([]SlotStatus, error) { return nil, nil }
-func (p *Pool) Claim(ctx context.Context, slotID string) (TaskID, bool, error)    { return "", false, nil }
-func (p *Pool) SetContext(ctx context.Context, key, value string) error           { return nil }
-func (p *Pool) GetContext(ctx context.Context, key string) (string, error)        { return "", nil }
-func (p *Pool) DeleteContext(ctx context.Context, key string) error               { return nil }
-func (p *Pool) Context(ctx context.Context) (map[string]string, error)            { return nil, nil }
-func (p *Pool) Events(ctx context.Context, f EventFilter) iter.Seq[Event]         { return nil }
-func (p *Pool) Transcript(id TaskID, attempt int) (io.ReadCloser, error)          { return nil, nil }
-func (p *Pool) Drain(ctx context.Context) (DrainSummary, error)                   { return DrainSummary{}, nil }
-func (p *Pool) Close() error                                                      { return nil }
-func (p *Pool) Config() PoolConfig                                                { return PoolConfig{} }
-func NewPoolBuilder() *PoolBuilder                                                { return nil }
-func (b *PoolBuilder) Config(c PoolConfig) *PoolBuilder                           { return b }
-func (b *PoolBuilder) Build(ctx context.Context) (*Pool, error)                   { return nil, nil }
+
+// probe finds out what the launcher can do.
+func (p *Pool) probe(ctx context.Context) error {
+	if pr, ok := p.launcher.(Prober); ok {
+		a, err := pr.Probe(ctx)
+		if err != nil {
+			return err
+		}
+		p.ability = a
+		return nil
+	}
+	_, spares := p.launcher.(SpareLauncher)
+	p.ability = Ability{Warm: true, Spares: spares}
+	return nil
+}
+
+// closeStore closes the store if it is the pool's own.
+func (p *Pool) closeStore() error {
+	if !p.ownStore {
+		return nil
+	}
+	return p.store.Close()
+}
+
+// follow passes on what changes in the store, until the pool closes.
+func (p *Pool) follow(changes <-chan Change) {
+	for c := range changes {
+		if c.Lost {
+			p.waits.wakeAll()
+			p.sched.kick()
+			p.checkRunning()
+			continue
+		}
+		if c.State.Terminal() || c.State == StatePendingReview {
+			p.waits.wake(c.TaskID)
+		}
+		if c.State == StateCancelled {
+			p.interrupt(c.TaskID, errCancelled)
+		}
+		if c.State != StateRunning {
+			p.sched.kick()
+		}
+		p.events.publish(Event{Kind: EventTask, TaskID: c.TaskID, TaskState: c.State, Outcome: c.Outcome, SlotID: c.SlotID})
+	}
+}
+
+// interrupt ends the running attempt of a task, if it runs here.
+func (p *Pool) interrupt(id TaskID, cause error) {
+	p.mu.Lock()
+	a := p.running[id]
+	p.mu.Unlock()
+	if a != nil {
+		a.cancel(cause)
+	}
+}
+
+// checkRunning looks for attempts whose cancellation was missed.
+func (p *Pool) checkRunning() {
+	p.mu.Lock()
+	ids := make([]TaskID, 0, len(p.running))
+	for id := range p.running {
+		ids = append(ids, id)
+	}
+	p.mu.Unlock()
+	for _, id := range ids {
+		if r, err := p.store.Task(p.ctx, id); err == nil && r.State == StateCancelled {
+			p.interrupt(id, errCancelled)
+		}
+	}
+}
+
+// open fails unless the pool takes new work.
+func (p *Pool) open() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != phaseOpen {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Ready waits until a slot can take a task. It fails with the reason when no
+// slot can start.
+func (p *Pool) Ready(ctx context.Context) error {
+	for {
+		changed, err := p.gate.ready()
+		if changed == nil || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-p.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// Submit stores a task and returns at once; from then on it cannot be lost.
+// Values that cannot work are refused as [*InvalidError], a cap that the budget
+// can never pay as [*BudgetExhausted], an idempotency key that belongs to
+// another prompt as [ErrKeyReused]. A second submission with the same key
+// returns the first one's task.
+func (p *Pool) Submit(ctx context.Context, t Task) (TaskID, error) {
+	if err := p.open(); err != nil {
+		return "", err
+	}
+	r, err := p.newRecord(ctx, t)
+	if err != nil {
+		return "", err
+	}
+	stored, created, err := p.store.CreateTask(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	if created && t.QueueTimeout > 0 {
+		p.expiry.add(stored.ID, stored.Submitted.Add(t.QueueTimeout))
+	}
+	return stored.ID, nil
+}
+
+// Run submits a task and waits for its end. If ctx ends first, the task is
+// cancelled. The result is complete whatever became of the task; if it has not
+// completed, the error is a [*TaskError].
+func (p *Pool) Run(ctx context.Context, t Task) (TaskResult, error) {
+	id, err := p.Submit(ctx, t)
+	if err != nil {
+		return TaskResult{}, err
+	}
+	r, err := p.Wait(ctx, id)
+	if ctx.Err() != nil {
+		p.abandon(ctx, id)
+	}
+	return r, err
+}
+
+// abandon cancels a task whose caller has gone.
+func (p *Pool) abandon(ctx context.Context, id TaskID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if _, err := p.Cancel(ctx, id); err != nil && !errors.Is(err, ErrClosed) {
+		p.log.WarnContext(ctx, "task of a caller who has gone could not be cancelled", "task", id, "err", err)
+	}
+}
+
+// Wait waits for the end of a task and returns its result. If it has not
+// completed, the error is a [*TaskError]. The end of ctx ends the wait, not the
+// task.
+func (p *Pool) Wait(ctx context.Context, id TaskID) (TaskResult, error) {
+	r, err := p.WaitFor(ctx, id, TaskState.Terminal)
+	if err != nil {
+		return TaskResult{TaskID: id, State: r.State}, err
+	}
+	return outcome(r)
+}
+
+// WaitFor waits until done holds for the state of a task that has ended or
+// waits for a review, and returns the task. Like Wait it leaves the task alone
+// when ctx ends.
+func (p *Pool) WaitFor(ctx context.Context, id TaskID, done func(TaskState) bool) (TaskRecord, error) {
+	for {
+		woken := p.waits.add(id)
+		r, err := p.store.Task(ctx, id)
+		if err != nil || done(r.State) {
+			p.waits.remove(id, woken)
+			return r, err
+		}
+		select {
+		case <-woken:
+		case <-ctx.Done():
+			p.waits.remove(id, woken)
+			return r, context.Cause(ctx)
+		case <-p.closed:
+			p.waits.remove(id, woken)
+			return r, ErrClosed
+		}
+	}
+}
+
+// outcome returns the result of a task that has ended.
+func outcome(r TaskRecord) (TaskResult, error) {
+	res := TaskResult{TaskID: r.ID, State: r.State, Outcome: r.Outcome, Cost: r.Cost, Attempts: r.Attempts}
+	if r.Result != nil {
+		res = *r.Result
+	}
+	if r.State != StateCompleted {
+		return res, &TaskError{Result: res}
+	}
+	return res, nil
+}
+
+// Task returns a task, or [ErrUnknownTask].
+func (p *Pool) Task(ctx context.Context, id TaskID) (TaskRecord, error) { return p.store.Task(ctx, id) }
+
+// Attempts returns the ended attempts of a task, in order.
+func (p *Pool) Attempts(ctx context.Context, id TaskID) ([]Attempt, error) {
+	return p.store.Attempts(ctx, id)
+}
+
+// Tasks lists tasks, newest first. For the next page set [TaskFilter.Before]
+// to the last id of this one.
+func (p *Pool) Tasks(ctx context.Context, f TaskFilter) iter.Seq2[TaskRecord, error] {
+	return p.store.Tasks(ctx, f)
+}
+
+// Cancel cancels a task and returns its state: cancelled, or the one in which
+// it had ended already. A running turn is interrupted; whatever it still
+// brings, the task stays cancelled.
+func (p *Pool) Cancel(ctx context.Context, id TaskID) (TaskState, error) {
+	r, err := p.transition(ctx, id, func(r TaskRecord) Transition {
+		return Transition{To: StateCancelled, Outcome: OutcomeCancelled, Result: p.endedEarly(r, OutcomeCancelled, "cancelled on request")}
+	})
+	return r.State, err
+}
+
+// transition moves a task that nobody's claim is needed for, from whatever
+// state it is in. Tasks that have ended are left alone.
+func (p *Pool) transition(ctx context.Context, id TaskID, next func(TaskRecord) Transition) (TaskRecord, error) {
+	for {
+		r, err := p.store.Task(ctx, id)
+		if err != nil || r.State.Terminal() {
+			return r, err
+		}
+		t := next(r)
+		t.Task, t.From, t.At = id, r.State, time.Now()
+		r, err = p.store.Transition(ctx, t)
+		if !errors.Is(err, ErrConflict) {
+			return r, err
+		}
+	}
+}
+
+// endedEarly is the result of a task that ends otherwise than by its attempt.
+func (p *Pool) endedEarly(r TaskRecord, o Outcome, message string) *TaskResult {
+	now := time.Now()
+	res := &TaskResult{
+		TaskID: r.ID, State: o.State(), Outcome: o, SlotID: r.SlotID, SessionID: r.SessionID,
+		Failure: &Failure{Class: o, Message: message},
+		Queued:  Duration(now.Sub(r.Submitted)), Total: Duration(now.Sub(r.Submitted)),
+	}
+	if !r.First.IsZero() {
+		res.Queued = Duration(r.First.Sub(r.Submitted))
+		res.Ran = Duration(now.Sub(r.Started))
+	}
+	return res
+}
+
+// Retry submits a failed or cancelled task again, as a new task with the same
+// prompt and settings, and returns the new id.
+func (p *Pool) Retry(ctx context.Context, id TaskID) (TaskID, error) {
+	r, err := p.store.Task(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if r.State != StateFailed && r.State != StateCancelled {
+		return "", fmt.Errorf("task %s is %s; only a failed or cancelled task can be tried again: %w", id, r.State, ErrConflict)
+	}
+	t := r.Task
+	t.IdempotencyKey, t.Parent, t.NotBefore = "", id, time.Time{}
+	return p.Submit(ctx, t)
+}
+
+// Pause stops dispatch; work that runs is not touched. Resume goes on.
+func (p *Pool) Pause() {
+	if p.sched.setPaused(true) {
+		p.events.publish(Event{Kind: EventPool, Message: "paused on request"})
+	}
+}
+
+// Resume ends a Pause.
+func (p *Pool) Resume() {
+	if p.sched.setPaused(false) {
+		p.events.publish(Event{Kind: EventPool, Message: "resumed on request"})
+	}
+}
+
+// Config returns the configuration with its defaults.
+func (p *Pool) Config() PoolConfig { return p.cfg }
+
+// Events returns what happens from now on, until ctx ends, the loop stops or
+// the pool is closed. A reader that is too slow loses the oldest and gets one
+// event of kind [EventLagged] that counts them. The loop can be run once.
+func (p *Pool) Events(ctx context.Context, f EventFilter) iter.Seq[Event] {
+	return p.events.subscribe(ctx, f)
+}
+
+// holder names this pool in claims.
+func (p *Pool) holder() string { return p.instance }

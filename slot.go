@@ -1,5 +1,15 @@
 package claudepool
 
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
 // SlotState is where a slot stands.
 type SlotState string
 
@@ -18,4 +28,427 @@ const (
 // SlotStates lists every state of a slot.
 func SlotStates() []SlotState {
 	return []SlotState{SlotStarting, SlotIdle, SlotBusy, SlotResetting, SlotRestarting, SlotErrored, SlotDraining, SlotStopped}
+}
+
+// slot is a place for one agent process. Its goroutine, run, is the only one
+// that touches the process; the fields below mu are for everybody.
+type slot struct {
+	p  *Pool
+	id string
+	// assigned gets at most one task, from whoever took the slot out of the
+	// idle set.
+	assigned chan assignment
+	poked    chan struct{} // holds one token while there is something to look at
+	done     chan struct{} // closed when run has ended
+
+	// Owned by run.
+	agent  Agent
+	key    string    // launch key of the agent
+	born   time.Time // of the agent
+	served int       // tasks of the agent
+	held   string    // session that the agent still holds for a follow-up
+	until  time.Time // end of that hold
+	// failures are the times of the last failures, for the circuit.
+	failures []time.Time
+
+	lines transcriptWriter
+
+	mu       sync.Mutex
+	cfg      SlotConfig
+	status   SlotStatus
+	live     Agent // the agent, for who looks at it from outside
+	stopping bool
+	recycle  string // why the process is to be replaced
+	version  int64  // of the slot's record
+}
+
+// addSlot makes a slot and starts it.
+func (p *Pool) addSlot(cfg SlotConfig) *slot {
+	p.mu.Lock()
+	s := &slot{
+		p: p, id: fmt.Sprintf("slot-%d", p.next), cfg: cfg,
+		assigned: make(chan assignment, 1), poked: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	s.status = SlotStatus{ID: s.id, Name: cfg.Name, Role: cfg.Role, Description: cfg.Description, State: SlotStarting, Since: time.Now()}
+	p.next++
+	p.slots = append(p.slots, s)
+	p.mu.Unlock()
+	p.gate.slotStarting(s)
+	if err := s.record(p.ctx); err != nil && p.ctx.Err() == nil {
+		p.log.Warn("slot could not be recorded; other pools will not see it", "slot", s.id, "err", err)
+	}
+	p.work.Go(s.run)
+	return s
+}
+
+// slot returns the slot with that id or name.
+func (p *Pool) slot(name string) (*slot, error) {
+	p.mu.Lock()
+	slots := slices.Clone(p.slots)
+	p.mu.Unlock()
+	for _, s := range slots {
+		if s.id == name {
+			return s, nil
+		}
+	}
+	for _, s := range slots {
+		if st := s.snapshot(); st.Name != "" && st.Name == name {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("%w %q; ask for the slots to see which there are", ErrUnknownSlot, name)
+}
+
+// answersTo reports whether the slot may run a task that is pinned so.
+func (s *slot) answersTo(name, role string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return (name == "" || name == s.id || name == s.status.Name) && (role == "" || role == s.status.Role)
+}
+
+// run is the life of the slot.
+func (s *slot) run() {
+	defer close(s.done)
+	ctx := s.p.ctx
+	for s.prepare(ctx) {
+		s.await(ctx)
+	}
+	s.set(SlotStopped, "")
+	s.discard()
+	s.p.removeSlot(s)
+}
+
+// prepare makes the slot ready for a task. It returns false when the slot is to stop.
+func (s *slot) prepare(ctx context.Context) bool {
+	for !s.wantsStop(ctx) {
+		if why := s.recycleReason(); why != "" && s.agent != nil {
+			s.p.log.Debug("process is replaced", "slot", s.id, "why", why)
+			s.discard()
+		}
+		if s.agent != nil {
+			return true
+		}
+		s.set(SlotStarting, "")
+		o := s.options(nil)
+		err := s.launch(ctx, o, o.LaunchKey())
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			s.failed(ctx, err)
+		}
+	}
+	return false
+}
+
+// await offers the slot and does what comes: a task, the death of the process,
+// the end of a hold, or the wish to stop or recycle.
+func (s *slot) await(ctx context.Context) {
+	s.set(SlotIdle, "")
+	s.p.sched.offer(s, s.key, s.held)
+	var expired <-chan time.Time
+	if s.held != "" {
+		t := time.NewTimer(time.Until(s.until))
+		defer t.Stop()
+		expired = t.C
+	}
+	for {
+		select {
+		case t := <-s.assigned:
+			s.serve(ctx, t)
+			return
+		case <-s.poked:
+			if !s.wantsStop(ctx) && s.recycleReason() == "" {
+				continue
+			}
+		case <-s.agent.Done():
+		case <-expired:
+		case <-ctx.Done():
+		}
+		break
+	}
+	if t, ok := s.withdraw(); ok {
+		s.serve(ctx, t)
+		return
+	}
+	switch {
+	case s.wantsStop(ctx):
+	case isDone(s.agent):
+		s.discard()
+		s.crashed(ctx)
+	case s.held != "":
+		s.reset(ctx)
+	}
+}
+
+// withdraw takes the slot out of the idle set, or returns the task that was
+// quicker.
+func (s *slot) withdraw() (assignment, bool) {
+	for {
+		if s.p.sched.take(s) {
+			return assignment{}, false
+		}
+		select {
+		case t := <-s.assigned:
+			return t, true
+		case <-s.poked: // whoever had taken the slot may have put it back
+		}
+	}
+}
+
+// serve runs one attempt of a task and makes the slot clean again.
+func (s *slot) serve(ctx context.Context, t assignment) {
+	r := &t.rec
+	s.mu.Lock()
+	s.status.TaskID = r.ID
+	s.status.Tasks++
+	s.mu.Unlock()
+	s.set(SlotBusy, "")
+	a := newAttempt(s, t)
+	s.p.track(a)
+	usable := a.run()
+	s.p.untrack(a)
+	s.mu.Lock()
+	s.status.TaskID = ""
+	s.mu.Unlock()
+	if s.agent == nil {
+		return
+	}
+	s.served++
+	switch {
+	case !usable:
+		s.discard()
+	case ctx.Err() != nil || s.wantsStop(ctx):
+	case s.p.cfg.Reuse == ReuseNever || !s.p.ability.Warm || s.worn():
+		s.discard()
+	case r.Task.KeepSession > 0 && s.agent.Info().SessionID != "":
+		s.held, s.until = s.agent.Info().SessionID, time.Now().Add(r.Task.KeepSession)
+	default:
+		s.reset(ctx)
+	}
+}
+
+// resetTimeout bounds a reset: it takes some tens of milliseconds.
+const resetTimeout = 15 * time.Second
+
+// reset makes the process forget the last task, or replaces it.
+func (s *slot) reset(ctx context.Context) {
+	s.held = ""
+	s.set(SlotResetting, "")
+	ctx, cancel := context.WithTimeout(ctx, resetTimeout)
+	defer cancel()
+	if err := s.agent.Reset(ctx, s.options(nil).Settings); err != nil {
+		if s.p.ctx.Err() == nil {
+			s.p.log.Warn("process is replaced: its reset was not proven", "slot", s.id, "err", err)
+			s.p.meter.resetFailed()
+		}
+		s.discard()
+	}
+}
+
+// worn reports whether the process has lived long enough.
+func (s *slot) worn() bool {
+	c := &s.p.cfg
+	if s.served >= c.MaxTasks || time.Since(s.born) > c.MaxAge {
+		return true
+	}
+	return s.memory() > c.MaxMemory
+}
+
+// memory returns the resident bytes of the process, 0 when unknown.
+func (s *slot) memory() int64 {
+	s.mu.Lock()
+	a, ok := s.live.(interface{ RSS() (int64, error) })
+	s.mu.Unlock()
+	if !ok {
+		return 0
+	}
+	n, err := a.RSS()
+	if err != nil {
+		return 0 // a process that has just ended, or a system that does not tell
+	}
+	return n
+}
+
+// adopt makes a the slot's process.
+func (s *slot) adopt(a Agent, key string) {
+	s.agent, s.key, s.born, s.served, s.held = a, key, time.Now(), 0, ""
+	s.mu.Lock()
+	s.live = a
+	s.recycle = ""
+	s.mu.Unlock()
+	s.p.gate.slotUp(s)
+}
+
+// closeTimeout bounds the end of a process, which takes at most three steps of
+// [claude.DefaultGrace] each.
+const closeTimeout = 20 * time.Second
+
+// discard ends the process and everything it started.
+func (s *slot) discard() {
+	a := s.agent
+	if a == nil {
+		return
+	}
+	s.agent, s.key, s.held = nil, "", ""
+	s.mu.Lock()
+	s.live = nil
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.p.ctx), closeTimeout)
+	defer cancel()
+	if err := a.Close(ctx); err != nil {
+		s.p.log.Error("process could not be ended; look for what it left", "slot", s.id, "pid", a.Info().PID, "err", err)
+	}
+}
+
+// crashed notes the death of an idle process. The first one in a while is
+// replaced at once.
+func (s *slot) crashed(ctx context.Context) {
+	s.p.log.Warn("process ended by itself", "slot", s.id)
+	s.p.meter.restarted()
+	s.mu.Lock()
+	s.status.Restarts++
+	s.mu.Unlock()
+	s.pause(ctx, errors.New("its process ended by itself"))
+}
+
+// failed notes that a process could not be started, and waits before the next try.
+func (s *slot) failed(ctx context.Context, err error) {
+	s.p.log.Warn("process could not be started", "slot", s.id, "err", err)
+	s.mu.Lock()
+	s.status.Restarts++
+	s.mu.Unlock()
+	s.p.meter.restarted()
+	s.p.gate.slotDown(s, err)
+	s.pause(ctx, err)
+}
+
+// pause waits before the next start: longer from failure to failure, and for
+// the cool-down once there were too many in the window.
+func (s *slot) pause(ctx context.Context, why error) {
+	c := s.p.cfg.Restart
+	now := time.Now()
+	s.failures = append(s.failures, now)
+	s.failures = slices.DeleteFunc(s.failures, func(t time.Time) bool { return now.Sub(t) > c.Window })
+	d, state := backoff(c.First, c.Most, len(s.failures)), SlotRestarting
+	if len(s.failures) >= c.Failures {
+		d, state = c.Cooldown, SlotErrored
+		s.failures = s.failures[:0]
+	}
+	s.set(state, why.Error())
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.poked:
+	case <-ctx.Done():
+	}
+}
+
+// poke makes the slot look at what is wanted of it.
+func (s *slot) poke() {
+	select {
+	case s.poked <- struct{}{}:
+	default:
+	}
+}
+
+// stop makes the slot stop after its task.
+func (s *slot) stop() {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *slot) wantsStop(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping || ctx.Err() != nil
+}
+
+// replace makes the slot replace its process when it is idle.
+func (s *slot) replace(why string) {
+	s.mu.Lock()
+	s.recycle = why
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *slot) recycleReason() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recycle
+}
+
+// set notes the slot's state and tells of it.
+func (s *slot) set(state SlotState, detail string) {
+	s.mu.Lock()
+	if state != SlotStopped && s.stopping {
+		state = SlotDraining
+	}
+	changed := s.status.State != state
+	if changed {
+		s.status.Since = time.Now()
+	}
+	s.status.State, s.status.Detail = state, detail
+	task := s.status.TaskID
+	s.mu.Unlock()
+	if changed {
+		s.p.events.publish(Event{Kind: EventSlot, SlotID: s.id, SlotState: state, TaskID: task, Message: detail})
+	}
+}
+
+// snapshot returns how the slot stands.
+func (s *slot) snapshot() SlotStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.status
+	if s.live != nil {
+		info := s.live.Info()
+		st.PID, st.SessionID = info.PID, info.SessionID
+	}
+	return st
+}
+
+// record tells the store of the slot: once at the start and whenever it is
+// named anew. That it is busy can be seen from its task's claim.
+func (s *slot) record(ctx context.Context) error {
+	st := s.snapshot()
+	s.mu.Lock()
+	version := s.version
+	s.mu.Unlock()
+	r, err := s.p.store.PutSlot(ctx, SlotRecord{
+		Instance: s.p.instance, ID: s.id, Name: st.Name, Role: st.Role, Description: st.Description,
+		State: st.State, PID: os.Getpid(), Version: version, Updated: time.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.version = r.Version
+	s.mu.Unlock()
+	return nil
+}
+
+// removeSlot forgets a slot that has stopped.
+func (p *Pool) removeSlot(s *slot) {
+	p.mu.Lock()
+	p.slots = slices.DeleteFunc(p.slots, func(o *slot) bool { return o == s })
+	p.mu.Unlock()
+	p.gate.slotGone(s)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), 5*time.Second)
+	defer cancel()
+	if err := p.store.DeleteSlot(ctx, p.instance, s.id); err != nil {
+		p.log.Warn("record of a stopped slot could not be removed", "slot", s.id, "err", err)
+	}
+}
+
+func isDone(a Agent) bool {
+	select {
+	case <-a.Done():
+		return true
+	default:
+		return false
+	}
 }

@@ -1,0 +1,352 @@
+package claudepool
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/claudepool/claudepool/claude"
+)
+
+// Leases: a holder extends its claim at a third of the time, and ends its turn
+// when it could not for two thirds, so that nobody takes over a live one.
+const (
+	leaseTime   = 30 * time.Second
+	leaseExtend = leaseTime / 3
+	leaseGiveUp = 2 * leaseTime / 3
+)
+
+// costPoll is how often a running turn that has a cap is asked for its cost.
+// It is also asked whenever the model has finished a request.
+const costPoll = 2 * time.Second
+
+// Why an attempt is ended from outside: causes of its context.
+var (
+	errCancelled = errors.New("task was cancelled")
+	errTimeout   = errors.New("ran longer than its timeout")
+	errStalled   = errors.New("fell silent")
+	errOverspent = errors.New("reached its cap")
+	errLostClaim = errors.New("claim was lost")
+	errHandBack  = errors.New("pool shuts down")
+	errRefused   = errors.New("credential was refused")
+)
+
+// attempt is one execution of a task on a slot.
+type attempt struct {
+	s   *slot
+	p   *Pool
+	rec TaskRecord
+	// broken is why the task cannot run, if that was known before.
+	broken error
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	started time.Time
+	limits  attemptLimits
+	agent   atomic.Pointer[Agent]
+	look    chan struct{} // holds one token while the cost should be looked at
+
+	// What happened so far, for the watch beside the turn.
+	life    atomic.Int64 // time of the last sign of life
+	phase   atomic.Pointer[string]
+	cost    atomic.Int64 // last figure seen
+	session atomic.Pointer[string]
+	model   atomic.Pointer[string]
+	base    Microdollars // what the session had cost before the turn
+	prompt  bool         // the prompt was sent
+}
+
+// attemptLimits are the bounds of one attempt.
+type attemptLimits struct {
+	timeout, stall time.Duration
+	cap            Microdollars // what it may cost; 0 means no bound
+}
+
+// Phases of an attempt, as they are named when it stalls.
+var (
+	phaseStart   = "start-up"
+	phaseWaiting = "waiting for the model"
+	phaseAnswer  = "answering"
+	phaseTool    = "inside a tool"
+	phaseAsked   = "waiting for permission"
+)
+
+func newAttempt(s *slot, t assignment) *attempt {
+	r := &t.rec
+	a := &attempt{s: s, p: s.p, rec: t.rec, broken: t.err, started: time.Now(), look: make(chan struct{}, 1)}
+	a.ctx, a.cancel = context.WithCancelCause(s.p.ctx)
+	a.limits = attemptLimits{
+		timeout: cmp.Or(r.Task.Overrides.Timeout, s.p.cfg.Timeout),
+		stall:   cmp.Or(r.Task.StallTimeout, s.p.cfg.StallTimeout),
+	}
+	if r.Claim != nil {
+		a.limits.cap = r.Claim.Reserved
+	}
+	a.alive(&phaseStart)
+	return a
+}
+
+// track makes an attempt known to those who may want to end it.
+func (p *Pool) track(a *attempt) {
+	p.mu.Lock()
+	p.running[a.rec.ID] = a
+	p.mu.Unlock()
+}
+
+func (p *Pool) untrack(a *attempt) {
+	p.mu.Lock()
+	if p.running[a.rec.ID] == a {
+		delete(p.running, a.rec.ID)
+	}
+	p.mu.Unlock()
+}
+
+// alive notes a sign of life.
+func (a *attempt) alive(phase *string) {
+	a.life.Store(time.Now().UnixNano())
+	a.phase.Store(phase)
+}
+
+// run executes the attempt and settles it. It reports whether the slot's
+// process can be reset and used again.
+func (a *attempt) run() (usable bool) {
+	var watch sync.WaitGroup
+	stop := make(chan struct{})
+	watch.Go(func() { a.watch(stop) })
+	a.s.beginTranscript(&a.rec)
+	from, res, err := a.execute()
+	close(stop)
+	watch.Wait()
+	a.s.endTranscript()
+	usable = err == nil || a.ctx.Err() != nil && a.s.agent != nil && !isDone(a.s.agent) && errors.Is(err, context.Cause(a.ctx))
+	a.settle(from, res, err)
+	a.cancel(nil)
+	return usable
+}
+
+// execute gets a process and runs the turn.
+func (a *attempt) execute() (source, claude.Result, error) {
+	if err := cmp.Or(a.broken, a.claimed()); err != nil {
+		return fromWarm, claude.Result{}, err
+	}
+	from, err := a.s.acquire(a.ctx, &a.rec)
+	if noSession(err) && a.rec.ResumeSession != "" {
+		// The conversation that an interrupted attempt left is gone: start again.
+		a.rec.ResumeSession = ""
+		from, err = a.s.acquire(a.ctx, &a.rec)
+	}
+	if err != nil {
+		return from, claude.Result{}, err
+	}
+	agent := a.s.agent
+	prompt, err := a.compose()
+	if err != nil {
+		return from, claude.Result{}, err
+	}
+	if a.limits.cap > 0 && continued(&a.rec) != "" {
+		// A continued session goes on from what it has cost already.
+		base, err := agent.Cost(a.ctx)
+		if err != nil {
+			return from, claude.Result{}, err
+		}
+		a.base = base
+	}
+	a.agent.Store(&agent)
+	a.alive(&phaseWaiting)
+	a.prompt = true
+	res, err := agent.Turn(a.ctx, prompt, a.observe)
+	return from, res, err
+}
+
+// claimed names the slot in the claim, and notices a cancellation that came
+// before the attempt was known.
+func (a *attempt) claimed() error {
+	err := a.p.store.Extend(a.ctx, ClaimRef{Task: a.rec.ID, Fence: a.rec.Fence, SlotID: a.s.id}, time.Now().Add(leaseTime), 0)
+	if errors.Is(err, ErrFenced) {
+		a.cancel(a.p.whyFenced(a.ctx, a.rec.ID))
+		return context.Cause(a.ctx)
+	}
+	return nil // another failure shows again, and counts, when the lease is extended
+}
+
+// whyFenced tells a cancelled task from one that somebody else runs now.
+func (p *Pool) whyFenced(ctx context.Context, id TaskID) error {
+	if r, err := p.store.Task(ctx, id); err == nil && r.State == StateCancelled {
+		return errCancelled
+	}
+	return errLostClaim
+}
+
+// continuePrompt goes on with a conversation that was cut off.
+const continuePrompt = "Continue from where you left off."
+
+// compose makes the prompt of the turn.
+func (a *attempt) compose() (claude.Prompt, error) {
+	t := &a.rec.Task
+	if a.rec.ResumeSession != "" {
+		return claude.Prompt{Text: continuePrompt}, nil
+	}
+	values, err := a.p.store.Context(a.ctx)
+	if err != nil {
+		return claude.Prompt{}, fmt.Errorf("read the run context: %w", err)
+	}
+	return claude.Prompt{Text: contextBlock(values) + t.Prompt, Images: t.Images, Commands: t.Commands && len(values) == 0}, nil
+}
+
+// observe takes note of what the agent does.
+func (a *attempt) observe(e claude.Event) {
+	switch e := e.(type) {
+	case claude.Started:
+		a.session.Store(&e.SessionID)
+		a.model.Store(&e.Model)
+		a.alive(&phaseWaiting)
+	case claude.Requesting, claude.Compacted, claude.Fallback:
+		a.alive(&phaseWaiting)
+	case claude.ToolUse:
+		a.alive(&phaseTool)
+		a.checkCost()
+	case claude.ToolResult:
+		a.alive(&phaseWaiting)
+		a.checkCost()
+	case claude.Asked:
+		a.alive(&phaseAsked)
+	case claude.ToolProgress, claude.Answered:
+		a.alive(&phaseTool)
+	case claude.RateLimit:
+		a.alive(&phaseWaiting)
+		a.p.events.publish(Event{Kind: EventRateLimit, TaskID: a.rec.ID, SlotID: a.s.id, Message: e.Status + " " + e.Kind, Until: e.ResetsAt})
+	case claude.Retry:
+		a.alive(&phaseWaiting)
+		if e.Status == 401 {
+			a.cancel(errRefused) // it would be tried for three minutes more
+		}
+	default:
+		a.alive(&phaseAnswer)
+	}
+	if a.p.events.wantsAgents() {
+		a.p.events.publish(Event{Kind: EventAgent, TaskID: a.rec.ID, SlotID: a.s.id, Agent: e})
+	}
+}
+
+func (a *attempt) checkCost() {
+	select {
+	case a.look <- struct{}{}:
+	default:
+	}
+}
+
+// watch keeps the claim and the bounds of a running attempt, until stop is closed.
+func (a *attempt) watch(stop <-chan struct{}) {
+	now := time.Now()
+	extended, deadline, poll := now, now.Add(a.limits.timeout), now.Add(costPoll)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		quiet := time.Unix(0, a.life.Load()).Add(a.limits.stall)
+		next := earliest(extended.Add(leaseExtend), deadline, quiet)
+		if a.limits.cap > 0 {
+			next = earliest(next, poll)
+		}
+		timer.Reset(max(time.Until(next), time.Millisecond))
+		select {
+		case <-stop:
+			return
+		case <-a.ctx.Done():
+			<-stop
+			return
+		case <-a.look:
+			a.spend()
+		case <-timer.C:
+		}
+		now = time.Now()
+		switch {
+		case !now.Before(deadline):
+			a.cancel(errTimeout)
+		case now.UnixNano()-a.life.Load() >= int64(a.limits.stall):
+			a.cancel(fmt.Errorf("%w for %v while %s", errStalled, a.limits.stall, *a.phase.Load()))
+		}
+		if a.limits.cap > 0 && !now.Before(poll) {
+			a.spend()
+			poll = time.Now().Add(costPoll)
+		}
+		if now.Sub(extended) >= leaseExtend {
+			switch err := a.extend(); {
+			case err == nil:
+				extended = now
+			case errors.Is(err, ErrFenced):
+				a.cancel(a.p.whyFenced(a.ctx, a.rec.ID))
+			case now.Sub(extended) >= leaseGiveUp:
+				a.cancel(fmt.Errorf("%w: it could not be extended: %w", errLostClaim, err))
+			default:
+				extended = extended.Add(time.Second) // try again soon
+			}
+		}
+	}
+}
+
+func (a *attempt) extend() error {
+	ctx, cancel := context.WithTimeout(a.ctx, leaseExtend/2)
+	defer cancel()
+	ref := ClaimRef{Task: a.rec.ID, Fence: a.rec.Fence}
+	return a.p.store.Extend(ctx, ref, time.Now().Add(leaseTime), Microdollars(a.cost.Load()))
+}
+
+// spend asks the agent what it has cost, and ends the turn at the cap.
+func (a *attempt) spend() {
+	agent := a.agent.Load()
+	if agent == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, costPoll)
+	defer cancel()
+	cost, err := (*agent).Cost(ctx)
+	if err != nil {
+		return // asked again in a moment; what the turn cost is settled at its end
+	}
+	cost -= a.base
+	a.cost.Store(int64(cost))
+	if a.limits.cap > 0 && cost >= a.limits.cap {
+		a.cancel(fmt.Errorf("%w of %v", errOverspent, a.limits.cap))
+	}
+}
+
+func earliest(t time.Time, more ...time.Time) time.Time {
+	for _, m := range more {
+		if m.Before(t) {
+			t = m
+		}
+	}
+	return t
+}
+
+// contextBlock writes the run context the way every prompt begins with it.
+func contextBlock(values map[string]string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	keys := make([]string, 0, len(values))
+	for k := range values {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var b strings.Builder
+	b.WriteString("<run_context>\n")
+	for _, k := range keys {
+		line, err := json.Marshal(map[string]string{k: values[k]})
+		if err != nil {
+			continue // strings can always be written
+		}
+		b.Write(line)
+		b.WriteByte('\n')
+	}
+	b.WriteString("</run_context>\n\n")
+	return b.String()
+}

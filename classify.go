@@ -1,0 +1,157 @@
+package claudepool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/claudepool/claudepool/claude"
+)
+
+// verdict is what an attempt came to.
+type verdict struct {
+	outcome Outcome
+	message string
+	failure *Failure // details, if the process or the API gave any
+	// handBack says that the attempt did not end: the pool shuts down.
+	handBack bool
+}
+
+// judge is the one place where what an agent says becomes an outcome. cause is
+// why the pool ended the turn, if it did.
+func judge(res claude.Result, err, cause error, wantsSchema bool) verdict {
+	switch {
+	case cause == nil:
+	case errors.Is(cause, errCancelled):
+		return verdict{outcome: OutcomeCancelled, message: "cancelled on request"}
+	case errors.Is(cause, errHandBack), errors.Is(cause, ErrClosed):
+		return verdict{outcome: OutcomeLost, message: "the pool was shut down", handBack: true}
+	case errors.Is(cause, errTimeout):
+		return verdict{outcome: OutcomeTimeout, message: cause.Error() + "; give the task more time (timeout)"}
+	case errors.Is(cause, errStalled):
+		return verdict{outcome: OutcomeStalled, message: "the agent " + cause.Error()}
+	case errors.Is(cause, errOverspent):
+		return verdict{outcome: OutcomeBudget, message: "the task " + cause.Error() + "; raise its cap or the budget"}
+	case errors.Is(cause, errRefused):
+		return verdict{outcome: OutcomeAuth, message: "the API refused the credential (401); log in again or set a valid key"}
+	case errors.Is(cause, errLostClaim):
+		return verdict{outcome: OutcomeLost, message: cause.Error()}
+	}
+	if err != nil {
+		return judgeError(err)
+	}
+	if res.IsError {
+		return judgeFailure(res)
+	}
+	return judgeSuccess(res, wantsSchema)
+}
+
+// judgeError judges an attempt that has no result of the agent.
+func judgeError(err error) verdict {
+	var launch *launchError
+	var exit *claude.ExitError
+	switch {
+	case errors.As(err, &launch):
+		return verdict{outcome: launchClass(err), message: err.Error(), failure: exitDetails(err)}
+	case errors.Is(err, claude.ErrInvalidPrompt), errors.Is(err, errInvalidSession):
+		return verdict{outcome: OutcomeInvalid, message: err.Error()}
+	case errors.As(err, &exit):
+		return verdict{outcome: OutcomeCrashed, message: err.Error(), failure: exitDetails(err)}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return verdict{outcome: OutcomeLost, message: err.Error()}
+	}
+	return verdict{outcome: OutcomeCrashed, message: err.Error()}
+}
+
+func exitDetails(err error) *Failure {
+	exit, ok := errors.AsType[*claude.ExitError](err)
+	if !ok {
+		return nil
+	}
+	return &Failure{ExitCode: &exit.Code, Stderr: exit.Stderr, Command: exit.Command}
+}
+
+// judgeFailure judges a result that calls itself an error.
+func judgeFailure(res claude.Result) verdict {
+	message := strings.TrimSpace(strings.Join(res.Errors, "; "))
+	if message == "" {
+		message = strings.TrimSpace(res.Text)
+	}
+	v := func(o Outcome) verdict { return verdict{outcome: o, message: message} }
+	switch res.Subtype {
+	case "error_max_turns":
+		return v(OutcomeMaxTurns)
+	case "error_max_budget_usd":
+		return v(OutcomeBudget)
+	case "error_max_structured_output_retries":
+		return v(OutcomeSchema)
+	}
+	switch res.TerminalReason {
+	case "prompt_too_long", "blocking_limit", "image_error":
+		return v(OutcomeInvalid)
+	case "budget_exhausted":
+		return v(OutcomeBudget)
+	}
+	if o, known := apiFailures[res.APIError]; known {
+		return v(o)
+	}
+	switch s := res.APIStatus; {
+	case s == 401, s == 403:
+		return v(OutcomeAuth)
+	case s == 429:
+		return v(OutcomeRateLimited)
+	case s == 529:
+		return v(OutcomeOverloaded)
+	case s >= 500, s == 0 && res.TerminalReason == "api_error", s == 0 && res.APIError != "":
+		return v(OutcomeAPIError)
+	case s >= 400:
+		return v(OutcomeInvalid)
+	}
+	if len(res.Denials) > 0 {
+		return v(OutcomeDenied)
+	}
+	return verdict{outcome: OutcomeAgentError, message: cmp.Or(message, res.TerminalReason, "the agent gave up without a reason")}
+}
+
+// apiFailures are the CLI's words for what the API answered, where they say
+// more than the status does.
+var apiFailures = map[string]Outcome{
+	"authentication_failed": OutcomeAuth,
+	"billing_error":         OutcomeAuth, // the account cannot pay
+	"rate_limit":            OutcomeRateLimited,
+	"overloaded":            OutcomeOverloaded,
+	"model_not_found":       OutcomeInvalid,
+	"invalid_request":       OutcomeInvalid,
+}
+
+// judgeSuccess judges a result that calls itself a success.
+func judgeSuccess(res claude.Result, wantsSchema bool) verdict {
+	switch {
+	case wantsSchema && res.Structured == nil:
+		return verdict{outcome: OutcomeSchema, message: "the model gave no structured output, though a JSON schema was asked for"}
+	case res.TerminalReason == "hook_stopped":
+		return verdict{outcome: OutcomeDenied, message: "a hook ended the turn"}
+	case res.TerminalReason != "" && res.TerminalReason != "completed":
+		return verdict{outcome: OutcomeAgentError, message: "the turn ended early: " + res.TerminalReason}
+	case len(res.Denials) == 0:
+		return verdict{outcome: OutcomeOK}
+	case strings.TrimSpace(res.Text) == "" && res.Structured == nil:
+		return verdict{outcome: OutcomeDenied, message: fmt.Sprintf("%d tool calls were refused (%s first) and nothing came of it; %s", len(res.Denials), res.Denials[0].Tool, howToAllow)}
+	}
+	return verdict{outcome: OutcomePartlyDenied, message: fmt.Sprintf("%d tool calls were refused (%s first); %s", len(res.Denials), res.Denials[0].Tool, howToAllow)}
+}
+
+// howToAllow ends every message about refusals.
+const howToAllow = "allow more by the permission mode (acceptEdits lets slots edit) or by allowed tools"
+
+// resetTime is when an account's limit that ended the turn is lifted; zero if
+// it is not known or did not end it.
+func resetTime(res claude.Result) time.Time {
+	if l := res.RateLimit; l != nil && l.Status == "rejected" && !l.Overage {
+		return l.ResetsAt
+	}
+	return time.Time{}
+}

@@ -1,0 +1,137 @@
+package claudepool
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// Drain ends the pool's work for good. No new work is taken; what runs may
+// finish until ctx ends. What then still runs goes back to the queue of a
+// durable store, where waiting tasks stay too; with a store that ends with the
+// program both are cancelled. Results can be read until Close.
+//
+// A second Drain waits for the first, and returns its summary.
+func (p *Pool) Drain(ctx context.Context) (DrainSummary, error) {
+	p.mu.Lock()
+	if p.phase == phaseClosed {
+		p.mu.Unlock()
+		return DrainSummary{}, ErrClosed
+	}
+	first := p.phase == phaseOpen
+	p.phase = phaseDraining
+	p.mu.Unlock()
+	if first {
+		p.events.publish(Event{Kind: EventPool, Message: "drains"})
+		p.sched.close()
+		p.drained, p.drainErr = p.drain(ctx)
+		close(p.drainDone)
+	}
+	select {
+	case <-p.drainDone:
+		return p.drained, p.drainErr
+	case <-ctx.Done():
+		return DrainSummary{}, context.Cause(ctx)
+	}
+}
+
+func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
+	p.mu.Lock()
+	slots := slices.Clone(p.slots)
+	before := make([]TaskID, 0, len(p.running))
+	for id := range p.running {
+		before = append(before, id)
+	}
+	p.mu.Unlock()
+	for _, s := range slots {
+		s.stop()
+	}
+	for _, s := range slots {
+		select {
+		case <-s.done:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	p.stop(errHandBack) // ends what still runs; each attempt hands its task back
+	for _, s := range slots {
+		<-s.done // bounded: a turn is interrupted, then its process is ended
+	}
+
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTime)
+	defer cancel()
+	var sum DrainSummary
+	for _, id := range before {
+		r, err := p.store.Task(end, id)
+		switch {
+		case err != nil:
+			return sum, err
+		case r.State == StatePending:
+			sum.Requeued++
+		case r.State == StateCancelled:
+			sum.Cancelled++
+		default:
+			sum.Finished++
+		}
+	}
+	err := p.settleWaiting(end, &sum)
+	if l, lerr := p.ledger(end); lerr == nil {
+		sum.Spend = l.Spent
+	} else {
+		err = errors.Join(err, lerr)
+	}
+	return sum, err
+}
+
+// settleWaiting counts the waiting tasks, or cancels them when they have no later.
+func (p *Pool) settleWaiting(ctx context.Context, sum *DrainSummary) error {
+	if !volatile(p.store) {
+		counts, err := p.store.Count(ctx)
+		sum.Pending = counts[StatePending]
+		return err
+	}
+	for r, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StatePending}}) {
+		if err != nil {
+			return err
+		}
+		_, err = p.store.Transition(ctx, Transition{
+			Task: r.ID, From: StatePending, To: StateCancelled, At: time.Now(), Outcome: OutcomeCancelled,
+			Result: p.endedEarly(r, OutcomeCancelled, "the pool was shut down, and its store does not outlive it"),
+		})
+		if err != nil && !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if err == nil {
+			sum.Cancelled++
+		}
+	}
+	return nil
+}
+
+// Close drains the pool without waiting for running work, ends every process,
+// and closes the store if it is the pool's own. It returns when nothing of the
+// pool is left. Further calls do nothing.
+func (p *Pool) Close() error {
+	p.closing.Do(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, err := p.Drain(ctx)
+		if errors.Is(err, context.Canceled) { // another Drain is under way: it is not waited for
+			p.stop(errHandBack)
+			<-p.drainDone
+			err = p.drainErr
+		}
+		p.mu.Lock()
+		p.phase = phaseClosed
+		p.mu.Unlock()
+		p.stopWatch()
+		p.work.Wait()
+		p.waits.wakeAll()
+		p.events.close()
+		close(p.closed)
+		p.closeErr = errors.Join(err, p.transcript.close(), p.closeStore())
+	})
+	return p.closeErr
+}

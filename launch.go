@@ -1,0 +1,136 @@
+package claudepool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/claudepool/claudepool/claude"
+)
+
+// source tells how an attempt got its process.
+type source int
+
+const (
+	fromWarm  source = iota // the slot's, reset
+	fromSpare               // one that was started ahead
+	fromSpawn               // one started for the task
+)
+
+// options returns how to start the slot's process, for a task if there is one.
+func (s *slot) options(t *Task) claude.Options {
+	s.mu.Lock()
+	cfg := s.cfg
+	s.mu.Unlock()
+	o := s.p.cfg.options(cfg, t)
+	o.MaxCost = Microdollars(s.p.limit.Load()) // a second belt: the pool's own checks are the first
+	if s.p.cfg.Permission != nil {
+		o.Permission = s.permission
+	}
+	if s.p.transcript != nil {
+		o.Trace = s.trace
+	}
+	return o
+}
+
+// permission passes a question of the slot's process on to the pool's handler.
+func (s *slot) permission(ctx context.Context, r claude.PermissionRequest) (claude.PermissionAnswer, error) {
+	s.mu.Lock()
+	task := s.status.TaskID
+	s.mu.Unlock()
+	s.p.events.publish(Event{Kind: EventPermission, TaskID: task, SlotID: s.id, Message: r.Tool})
+	return s.p.cfg.Permission(ctx, PermissionQuestion{SlotID: s.id, TaskID: task, Request: r})
+}
+
+// launch starts a process for the slot.
+func (s *slot) launch(ctx context.Context, o claude.Options, key string) error {
+	release, err := s.p.starts.acquire(ctx, func(reason string) { s.set(SlotStarting, reason) })
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx, cancel := context.WithTimeoutCause(ctx, s.p.cfg.StartTimeout, fmt.Errorf("was not ready after %v", s.p.cfg.StartTimeout))
+	defer cancel()
+	a, err := s.p.launcher.Launch(ctx, o)
+	if err != nil {
+		return err
+	}
+	s.adopt(a, key)
+	return nil
+}
+
+// launchTries is how often a process is started for a task before the task
+// fails, if the failure may pass.
+const launchTries = 3
+
+// acquire gives the slot a process that fits the task, with nothing in it of
+// any other task.
+func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
+	o := s.options(&r.Task)
+	key := s.keyFor(r, &o)
+	session := continued(r)
+	if s.agent != nil && !isDone(s.agent) && s.key == key && s.held == session {
+		if err := s.agent.Apply(ctx, o.Settings); err == nil {
+			s.held = ""
+			return fromWarm, nil
+		} else if ctx.Err() != nil {
+			return fromWarm, context.Cause(ctx)
+		} else {
+			s.p.log.Warn("process is replaced: it did not take the task's settings", "slot", s.id, "task", r.ID, "err", err)
+		}
+	} else if s.agent != nil && !isDone(s.agent) && s.key == key && session == "" && s.p.ability.Warm {
+		if s.reset(ctx); s.agent != nil { // it held a session that nobody came back for
+			return s.acquire(ctx, r)
+		}
+	}
+	s.discard()
+	if session == "" {
+		if a := s.p.spares.claim(ctx, o); a != nil {
+			s.adopt(a, key)
+			return fromSpare, nil
+		}
+	}
+	for try := 1; ; try++ {
+		err := s.launch(ctx, o, key)
+		switch {
+		case err == nil:
+			return fromSpawn, nil
+		case ctx.Err() != nil:
+			return fromSpawn, context.Cause(ctx)
+		case permanent(err) || try == launchTries:
+			return fromSpawn, &launchError{err}
+		}
+		select {
+		case <-time.After(backoff(s.p.cfg.Restart.First, s.p.cfg.Restart.Most, try)):
+		case <-ctx.Done():
+			return fromSpawn, context.Cause(ctx)
+		}
+	}
+}
+
+// keyFor returns the launch key of the options and, when the task continues a
+// session, adds that to them. A session brings its system prompt with it.
+func (s *slot) keyFor(r *TaskRecord, o *claude.Options) string {
+	session := r.ResumeSession
+	fork := false
+	if session == "" {
+		session, fork = r.Task.Session.ID, r.Task.Session.Fork
+	}
+	if session != "" {
+		o.SystemPrompt, o.AppendSystemPrompt = "", ""
+	}
+	key := o.LaunchKey()
+	o.Resume, o.Fork = session, fork
+	return key
+}
+
+// launchError says that a task got no process.
+type launchError struct{ err error }
+
+func (e *launchError) Error() string { return fmt.Sprintf("no process could be started: %v", e.err) }
+func (e *launchError) Unwrap() error { return e.err }
+
+// noSession reports whether a process did not start because the session it was
+// to continue is not there any more.
+func noSession(err error) bool { return errors.Is(err, claude.ErrNoSession) }

@@ -1,0 +1,53 @@
+package claudepool
+
+import (
+	"context"
+	"os"
+
+	"github.com/claudepool/claudepool/claude"
+)
+
+// claudeLauncher starts the Claude CLI.
+type claudeLauncher struct {
+	path string
+	env  map[string]string
+}
+
+// Probe implements [Prober].
+func (l claudeLauncher) Probe(ctx context.Context) (Ability, error) {
+	c, err := claude.Probe(ctx, l.path, claude.Environment(os.Environ(), l.env))
+	if err != nil {
+		return Ability{}, err
+	}
+	return Ability{Version: c.Version, Warm: c.WarmReuse, Spares: c.Spares}, nil
+}
+
+// Launch implements [Launcher].
+func (l claudeLauncher) Launch(ctx context.Context, o claude.Options) (Agent, error) {
+	p, err := claude.Start(ctx, o)
+	if err != nil {
+		return nil, err // not p, which would be an Agent that is not nil
+	}
+	return p, nil
+}
+
+// Park implements [SpareLauncher].
+func (l claudeLauncher) Park(ctx context.Context, o claude.Options) (Spare, error) {
+	s, err := claude.Park(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return claudeSpare{s}, nil
+}
+
+// claudeSpare is a parked Claude CLI.
+type claudeSpare struct{ *claude.Spare }
+
+// Claim implements [Spare].
+func (s claudeSpare) Claim(ctx context.Context, o claude.Options) (Agent, error) {
+	p, err := s.Spare.Claim(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}

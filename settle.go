@@ -1,0 +1,167 @@
+package claudepool
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/claudepool/claudepool/claude"
+)
+
+// settle records what an attempt came to, and decides what becomes of the task.
+func (a *attempt) settle(from source, res claude.Result, err error) {
+	p := a.p
+	now := time.Now()
+	var cause error
+	if err != nil && a.ctx.Err() != nil {
+		cause = context.Cause(a.ctx)
+	}
+	v := judge(res, err, cause, a.rec.Task.Overrides.JSONSchema != nil || a.s.options(nil).JSONSchema != nil)
+	at := a.record(v, res, err, now)
+	t := a.decide(v, res, at, now)
+	stored, terr := a.write(t)
+	p.sched.kick() // the money that was reserved is free
+	switch {
+	case errors.Is(terr, ErrFenced), errors.Is(terr, ErrConflict):
+		p.log.Debug("late result changes nothing; its cost counts", "task", a.rec.ID, "slot", a.s.id, "outcome", v.outcome)
+	case terr != nil:
+		p.log.Error("outcome of an attempt could not be stored; the task is taken up again when its lease ends",
+			"task", a.rec.ID, "slot", a.s.id, "outcome", v.outcome, "err", terr)
+	default:
+		p.log.Info("attempt ended", "task", a.rec.ID, "slot", a.s.id, "outcome", v.outcome, "state", stored.State, "cost", at.Cost)
+	}
+	p.meter.attempt(&a.rec, at, from, a.prompt, t, res.FirstToken)
+	a.s.mu.Lock()
+	switch from {
+	case fromWarm:
+		a.s.status.Warm++
+	case fromSpare:
+		a.s.status.Claimed++
+	case fromSpawn:
+		a.s.status.Spawned++
+	}
+	a.s.mu.Unlock()
+	if v.outcome == OutcomeCrashed && a.s.agent != nil {
+		a.s.mu.Lock()
+		a.s.status.Restarts++
+		a.s.mu.Unlock()
+		p.meter.restarted()
+	}
+	p.gate.ended(v.outcome, v.message, resetTime(res))
+	p.events.publish(Event{Kind: EventSpend, TaskID: a.rec.ID, SlotID: a.s.id, Outcome: v.outcome, Cost: at.Cost})
+}
+
+// record is the attempt as the ledger and the history keep it.
+func (a *attempt) record(v verdict, res claude.Result, err error, now time.Time) *Attempt {
+	at := &Attempt{
+		TaskID: a.rec.ID, Fence: a.rec.Fence, SlotID: a.s.id, Holder: a.p.holder(), Outcome: v.outcome, Message: v.message,
+		Cost: res.Cost, Models: res.Models, SessionID: a.sessionID(res), Started: a.started, Ended: now,
+	}
+	if err != nil && a.prompt && res.Subtype == "" {
+		// The process ended before it told what the turn has cost.
+		at.Cost, at.Estimated = max(res.Cost, Microdollars(a.cost.Load())), true
+		if at.Cost == 0 && a.rec.Claim != nil {
+			at.Cost = a.rec.Claim.Reserved
+		}
+	}
+	return at
+}
+
+func (a *attempt) sessionID(res claude.Result) string {
+	if res.SessionID != "" {
+		return res.SessionID
+	}
+	if s := a.session.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
+// decide says which state the task goes to.
+func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Time) Transition {
+	r := &a.rec
+	t := Transition{Task: r.ID, From: StateRunning, Fence: r.Fence, To: StatePending, At: now, Attempt: at, Outcome: v.outcome}
+	retry := r.Task.Retry.or(a.p.cfg.Retry)
+	resumable := at.SessionID
+	if !a.prompt {
+		resumable = r.ResumeSession // this attempt has added nothing
+	}
+	switch o := v.outcome; {
+	case v.handBack:
+		if !volatile(a.p.store) {
+			t.ResumeSession = resumable
+			return t
+		}
+		t.To, t.Outcome = StateCancelled, OutcomeCancelled
+		v = verdict{outcome: OutcomeCancelled, message: "the pool was shut down, and its store does not outlive it"}
+	case o == OutcomeLost:
+		// Whoever took over decides; if nobody did, the lease's end does.
+		t.CountCrash, t.ResumeSession = true, resumable
+		return t
+	case o.machinery() && r.Task.OnCrash != CrashFail && r.Crashes < MaxCrashes:
+		t.CountCrash = true
+		if r.Task.OnCrash != CrashRerun {
+			t.ResumeSession = resumable
+		}
+		return t
+	case o == OutcomeRateLimited && !resetTime(res).IsZero():
+		// Not the task's fault: it is parked, and goes on where it is.
+		t.NotBefore, t.ResumeSession = resetTime(res), resumable
+		return t
+	case o.Retryable() && r.Retries < retry.Max:
+		t.CountRetry, t.NotBefore = true, now.Add(retry.pause(r.Retries+1))
+		if o.continues() {
+			t.ResumeSession = resumable
+		}
+		return t
+	default:
+		t.To = o.State()
+	}
+	t.Result = a.result(t.To, v, res, at, now)
+	return t
+}
+
+// result is what the caller gets.
+func (a *attempt) result(state TaskState, v verdict, res claude.Result, at *Attempt, now time.Time) *TaskResult {
+	r := &a.rec
+	first := r.First
+	if first.IsZero() {
+		first = a.started
+	}
+	out := &TaskResult{
+		TaskID: r.ID, State: state, Outcome: v.outcome, Success: v.outcome == OutcomeOK,
+		Output: res.Text, Structured: res.Structured, Denials: res.Denials,
+		Models: res.Models, Turns: res.Turns, SlotID: a.s.id, SessionID: at.SessionID,
+		Queued: Duration(first.Sub(r.Submitted)), Ran: Duration(now.Sub(a.started)),
+		FirstToken: Duration(res.FirstToken), Total: Duration(now.Sub(r.Submitted)),
+	}
+	if m := a.model.Load(); m != nil {
+		out.Model = *m
+	}
+	if state == StateCompleted {
+		return out
+	}
+	out.Failure = &Failure{Class: v.outcome, Message: v.message, RetryAt: resetTime(res)}
+	if v.failure != nil {
+		out.Failure.ExitCode, out.Failure.Stderr, out.Failure.Command = v.failure.ExitCode, v.failure.Stderr, v.failure.Command
+	}
+	return out
+}
+
+// write stores a transition. A store that fails is asked again for a while:
+// the attempt has been paid for.
+func (a *attempt) write(t Transition) (TaskRecord, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), leaseTime)
+	defer cancel()
+	for try := 1; ; try++ {
+		r, err := a.p.store.Transition(ctx, t)
+		if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrConflict) || errors.Is(err, ErrClosed) || errors.Is(err, ErrUnknownTask) {
+			return r, err
+		}
+		select {
+		case <-time.After(backoff(50*time.Millisecond, 2*time.Second, try)):
+		case <-ctx.Done():
+			return r, err
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package claudepool
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/claudepool/claudepool/claude"
+)
+
+// newRecord checks a task and makes the record to store.
+func (p *Pool) newRecord(ctx context.Context, t Task) (TaskRecord, error) {
+	if err := t.validate(); err != nil {
+		return TaskRecord{}, err
+	}
+	if t.Owner == "" {
+		t.Owner = "go"
+	}
+	key, err := p.checkOptions(&t)
+	if err != nil {
+		return TaskRecord{}, err
+	}
+	if err := p.checkSlot(t); err != nil {
+		return TaskRecord{}, err
+	}
+	if err := p.checkBudget(ctx, t); err != nil {
+		return TaskRecord{}, err
+	}
+	now := time.Now()
+	id := TaskID(p.ids.Next("task", now))
+	r := TaskRecord{ID: id, Task: t, LaunchKey: key, State: StatePending, Submitted: now, NotBefore: t.NotBefore, Lane: string(id)}
+	if !t.Session.Fresh() {
+		if r.Lane, err = p.lane(ctx, t.Session, id); err != nil {
+			return TaskRecord{}, err
+		}
+	}
+	return r, nil
+}
+
+// lane returns the lane of a task that continues a session: that of the task
+// whose session it is, so that one session never has two owners. A fork has a
+// session of its own.
+func (p *Pool) lane(ctx context.Context, s Session, id TaskID) (string, error) {
+	switch {
+	case s.Task != "":
+		r, err := p.store.Task(ctx, s.Task)
+		if err != nil {
+			return "", fmt.Errorf("session of task %s: %w", s.Task, err)
+		}
+		if s.Fork {
+			return string(id), nil
+		}
+		return r.Lane, nil
+	case s.Fork:
+		return string(id), nil
+	}
+	return "session:" + s.ID, nil
+}
+
+// validate checks what can be said of a task without a pool.
+func (t Task) validate() error {
+	switch {
+	case strings.TrimSpace(t.Prompt) == "":
+		return invalidField("prompt", "is empty")
+	case !utf8.ValidString(t.Prompt):
+		return invalidField("prompt", "is not valid UTF-8")
+	case t.Isolation != "" && !slices.Contains(Isolations(), t.Isolation):
+		return invalidField("isolation", "must be one of %v, not %q", Isolations(), t.Isolation)
+	case t.OnCrash != "" && !slices.Contains(CrashPolicies(), t.OnCrash):
+		return invalidField("on_crash", "must be one of %v, not %q", CrashPolicies(), t.OnCrash)
+	case t.KeepSession < 0 || t.KeepSession > MaxKeepSession:
+		return invalidField("keep_session", "must be between 0 and %v, not %v", MaxKeepSession, t.KeepSession)
+	case t.Overrides.MaxCost < 0:
+		return invalidField("overrides.max_budget_usd", "must be more than zero; leave it out for the default")
+	case t.Overrides.Timeout < 0:
+		return invalidField("overrides.timeout_secs", "must not be negative")
+	case t.QueueTimeout < 0:
+		return invalidField("queue_timeout", "must not be negative")
+	case t.StallTimeout < 0:
+		return invalidField("stall_timeout", "must not be negative")
+	case t.Retry.First < 0 || t.Retry.Most < 0:
+		return invalidField("retry", "must not have a negative pause")
+	case t.Allowance != nil && (t.Allowance.ID == "" || t.Allowance.Limit <= 0):
+		return invalidField("allowance", "must have an id and a limit above zero")
+	case t.Session.Task != "" && t.Session.ID != "":
+		return invalidField("session", "names both a task and an id")
+	case t.Session.Fork && t.Session.Fresh():
+		return invalidField("session", "has nothing to fork")
+	}
+	for i, tag := range t.Tags {
+		if tag == "" || !utf8.ValidString(tag) || len(tag) > 256 {
+			return invalidField(fmt.Sprintf("tags[%d]", i), "must be 1 to 256 bytes of valid UTF-8")
+		}
+	}
+	for i, img := range t.Images {
+		if img.MediaType == "" || len(img.Data) == 0 {
+			return invalidField(fmt.Sprintf("images[%d]", i), "must have a media type and data")
+		}
+	}
+	return t.Overrides.AgentConfig.validate("overrides.")
+}
+
+// plain reports whether a task runs with the options of its slot.
+func (t *Task) plain() bool {
+	o := &t.Overrides.AgentConfig
+	return t.WorkDir == "" && len(t.Env) == 0 && o.Model == "" && o.Effort == "" && o.PermissionMode == "" &&
+		o.SystemPrompt == "" && o.AppendPrompt == "" && o.MaxTurns == 0 && o.Tools == nil && len(o.AllowedTools) == 0 &&
+		len(o.DisallowedTools) == 0 && len(o.MCPServers) == 0 && o.JSONSchema == nil && len(o.AddDirs) == 0 &&
+		o.Agents == nil && o.Settings == nil && o.FallbackModel == ""
+}
+
+// checkOptions checks what the overrides make of the pool's options, and
+// returns the launch key.
+func (p *Pool) checkOptions(t *Task) (string, error) {
+	if t.plain() {
+		return p.key, nil
+	}
+	o := p.cfg.options(SlotConfig{}, t)
+	if p.cfg.Permission != nil {
+		o.Permission = refuseAll
+	}
+	if o.Settings.PermissionMode == claude.PermissionBypass && !p.cfg.AllowBypass {
+		return "", invalidField("overrides.permission_mode", "is %s, which this pool was not built to allow (AllowBypass)", claude.PermissionBypass)
+	}
+	if err := o.Validate(); err != nil {
+		return "", fmt.Errorf("overrides: %w", err)
+	}
+	return o.LaunchKey(), nil
+}
+
+// checkSlot refuses a task for a slot that does not exist. Roles may come later.
+func (p *Pool) checkSlot(t Task) error {
+	if t.Slot == "" {
+		return nil
+	}
+	_, err := p.slot(t.Slot)
+	return err
+}
+
+// checkBudget refuses what the budget can never pay. What only waits for
+// others' reservations is taken.
+func (p *Pool) checkBudget(ctx context.Context, t Task) error {
+	limit := Microdollars(p.limit.Load())
+	if limit == 0 {
+		return nil
+	}
+	l, err := p.ledger(ctx)
+	if err != nil {
+		return err
+	}
+	need := cmp.Or(t.Overrides.MaxCost, p.cfg.DefaultCap, 1)
+	if need > limit-l.Spent {
+		return &BudgetExhausted{Scope: "pool", Spent: l.Spent, Reserved: l.Reserved, Limit: limit, Needed: need}
+	}
+	return nil
+}
