@@ -1,0 +1,174 @@
+package mcp_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.uber.org/goleak"
+
+	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/mcp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// turnCost is what a turn of the fake agent costs.
+const turnCost = claudepool.Microdollars(1_000)
+
+// fake is a launcher of agents that live in the test and do as the prompt says:
+//
+//	say TEXT      answer TEXT
+//	long N        answer N characters
+//	hold          answer "held" once release is called
+//	fail          end with an error of the agent
+//	deny          end with a refused tool call
+//	mode          answer the permission mode
+type fake struct {
+	mu       sync.Mutex
+	released chan struct{}
+}
+
+func newFake() *fake { return &fake{released: make(chan struct{})} }
+
+// release lets the turns go on that hold.
+func (f *fake) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.released)
+	f.released = make(chan struct{})
+}
+
+func (f *fake) gate() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.released
+}
+
+func (f *fake) Launch(_ context.Context, o claude.Options) (claudepool.Agent, error) {
+	return &fakeAgent{fake: f, settings: o.Settings, done: make(chan struct{})}, nil
+}
+
+type fakeAgent struct {
+	*fake
+	settings claude.Settings
+	done     chan struct{}
+	once     sync.Once
+}
+
+func (a *fakeAgent) Turn(ctx context.Context, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+	emit(claude.Started{SessionID: "s", Model: "fake"})
+	r := claude.Result{ID: p.ID, SessionID: "s", Subtype: "success", Turns: 1, Cost: turnCost}
+	verb, rest, _ := strings.Cut(p.Text[strings.LastIndex(p.Text, "\n")+1:], " ")
+	switch verb {
+	case "say":
+		r.Text = rest
+	case "long":
+		n, err := strconv.Atoi(rest)
+		if err != nil {
+			return r, err
+		}
+		r.Text = strings.Repeat("x", n)
+	case "hold":
+		select {
+		case <-a.gate():
+			r.Text = "held"
+		case <-ctx.Done():
+			r.Interrupted = true
+			return r, context.Cause(ctx)
+		case <-a.done:
+			return r, errors.New("agent was closed")
+		}
+	case "fail":
+		r.Subtype, r.IsError, r.Errors = "error_during_execution", true, []string{"the agent gave up"}
+	case "deny":
+		r.Text = "could not write"
+		r.Denials = []claude.Denial{{Tool: "Write", Input: []byte(`{"content":"` + strings.Repeat("y", 10_000) + `"}`)}}
+	case "mode":
+		r.Text = string(a.settings.PermissionMode)
+	}
+	emit(claude.TextDelta{Text: r.Text})
+	return r, nil
+}
+
+func (a *fakeAgent) Apply(_ context.Context, s claude.Settings) error { a.settings = s; return nil }
+func (a *fakeAgent) Reset(_ context.Context, s claude.Settings) error { a.settings = s; return nil }
+func (a *fakeAgent) Cost(context.Context) (claudepool.Microdollars, error) {
+	return turnCost, nil
+}
+func (a *fakeAgent) Close(context.Context) error {
+	a.once.Do(func() { close(a.done) })
+	return nil
+}
+func (a *fakeAgent) Done() <-chan struct{} { return a.done }
+func (a *fakeAgent) Info() claude.Info     { return claude.Info{Version: "2.1.330", SessionID: "s"} }
+
+// fixture is a pool of fake agents behind a server, and a client of it.
+type fixture struct {
+	*fake
+	pool    *claudepool.Pool
+	server  *mcp.Server
+	client  *sdk.ClientSession
+	serving chan error // what Run returned
+}
+
+// setup starts a fixture. Both parts of the configuration may be zero.
+func setup(t *testing.T, cfg claudepool.PoolConfig, o mcp.Options, client *sdk.ClientOptions, protocol string) *fixture {
+	t.Helper()
+	f := &fixture{fake: newFake(), serving: make(chan error, 1)}
+	cfg.Launcher = f.fake
+	cfg.Spares, cfg.SlotMemory = -1, -1
+	cfg.Retry.Max = -1
+	if cfg.Slots == 0 {
+		cfg.Slots = 2
+	}
+	var err error
+	if f.pool, err = claudepool.NewPoolBuilder().Config(cfg).Build(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.pool.Close(); err != nil {
+			t.Errorf("close pool: %v", err)
+		}
+	})
+	if f.server, err = mcp.NewServer(f.pool, o); err != nil {
+		t.Fatal(err)
+	}
+	f.client = f.connect(t, client, protocol)
+	return f
+}
+
+// connect connects one more client. The first fixture.connect also watches Run.
+func (f *fixture) connect(t *testing.T, o *sdk.ClientOptions, protocol string) *sdk.ClientSession {
+	t.Helper()
+	near, far := sdk.NewInMemoryTransports()
+	var running sync.WaitGroup
+	running.Go(func() {
+		err := f.server.Run(context.WithoutCancel(t.Context()), far)
+		select {
+		case f.serving <- err:
+		default:
+		}
+	})
+	c := sdk.NewClient(&sdk.Implementation{Name: "test", Version: "1"}, o)
+	session, err := c.Connect(t.Context(), near, &sdk.ClientSessionOptions{ProtocolVersion: protocol})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		session.Close()
+		if err := f.server.Close(); err != nil {
+			t.Errorf("close server: %v", err)
+		}
+		running.Wait()
+	})
+	return session
+}
+
+// protocols are one version of each era.
+var protocols = []string{"2025-06-18", "2025-11-25", "2026-07-28"}

@@ -1,0 +1,79 @@
+package mcp_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/claudepool/claudepool"
+)
+
+func asInvalid(t *testing.T, err error) *claudepool.InvalidError {
+	t.Helper()
+	var invalid *claudepool.InvalidError
+	if !errors.As(err, &invalid) {
+		t.Fatalf("the error is %v, want an InvalidError", err)
+	}
+	return invalid
+}
+
+type args map[string]any
+
+// call calls a tool that must succeed.
+func (f *fixture) call(t *testing.T, name string, in args) *sdk.CallToolResult {
+	t.Helper()
+	res, err := f.client.CallTool(t.Context(), &sdk.CallToolParams{Name: name, Arguments: in})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if res.IsError {
+		t.Fatalf("%s: %s", name, text(res))
+	}
+	return res
+}
+
+// refused calls a tool that must fail, and returns the error's text.
+func (f *fixture) refused(t *testing.T, name string, in args) string {
+	t.Helper()
+	res, err := f.client.CallTool(t.Context(), &sdk.CallToolParams{Name: name, Arguments: in})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if !res.IsError {
+		t.Fatalf("%s(%v) was not refused: %s", name, in, text(res))
+	}
+	return text(res)
+}
+
+// text is the text of a result.
+func text(res *sdk.CallToolResult) string {
+	for _, c := range res.Content {
+		if t, ok := c.(*sdk.TextContent); ok {
+			return t.Text
+		}
+	}
+	return ""
+}
+
+// structured decodes the structured content of a result.
+func structured[T any](t *testing.T, res *sdk.CallToolResult) T {
+	t.Helper()
+	b, err := json.Marshal(res.StructuredContent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v T
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatalf("%s: %v", b, err)
+	}
+	return v
+}
+
+// report is a task as the tools show it.
+type report struct {
+	claudepool.TaskResult
+	NextOffset int    `json:"next_offset"`
+	Note       string `json:"note"`
+}

@@ -1,0 +1,90 @@
+package mcp
+
+import (
+	"context"
+	"slices"
+
+	"github.com/google/jsonschema-go/jsonschema"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// Toolset is a group of tools that can be left out, so that a coordinator's
+// context holds no more than it needs.
+type Toolset string
+
+// The toolsets.
+const (
+	ToolsetCore    Toolset = "core"    // run, submit, wait for, list and cancel tasks; status and metrics
+	ToolsetSlots   Toolset = "slots"   // find, name and scale slots; pause, resume and drain the pool
+	ToolsetContext Toolset = "context" // the run context
+)
+
+// Toolsets lists every toolset.
+func Toolsets() []Toolset { return []Toolset{ToolsetCore, ToolsetSlots, ToolsetContext} }
+
+// hints are what a client is told of a tool's effects. All are always sent.
+type hints struct{ readOnly, destructive, idempotent, openWorld bool }
+
+var (
+	reads    = hints{readOnly: true, idempotent: true}
+	works    = hints{destructive: true, openWorld: true} // an agent may do anything its permissions allow
+	adjusts  = hints{idempotent: true}
+	adds     = hints{}
+	destroys = hints{destructive: true, idempotent: true}
+)
+
+// tool describes a tool. In its description a sentence counts: all of them
+// stand in every coordinator's context.
+type tool struct {
+	name, about string
+	hints       hints
+	input       func(*jsonschema.Schema) // completes the inferred schema, if set
+}
+
+// answer is what a tool gives: structured content, and the same in short for
+// people and for clients that show text only.
+type answer interface{ text() string }
+
+// linked is an answer that refers to resources which hold more.
+type linked interface{ links() []*sdk.ResourceLink }
+
+// add adds a tool to the server if its toolset is wanted.
+func add[In any, Out answer](s *Server, set Toolset, t tool, run func(context.Context, *sdk.CallToolRequest, In) (Out, error)) {
+	if !slices.Contains(s.opts.Toolsets, set) {
+		return
+	}
+	sdk.AddTool(s.mcp, &sdk.Tool{
+		Name:         t.name,
+		Description:  t.about,
+		InputSchema:  inputSchema[In](t.input),
+		OutputSchema: outputSchema[Out](),
+		Annotations: &sdk.ToolAnnotations{
+			ReadOnlyHint: t.hints.readOnly, DestructiveHint: &t.hints.destructive,
+			IdempotentHint: t.hints.idempotent, OpenWorldHint: &t.hints.openWorld,
+		},
+	}, func(ctx context.Context, req *sdk.CallToolRequest, in In) (*sdk.CallToolResult, Out, error) {
+		out, err := run(ctx, req, in)
+		if err != nil {
+			return nil, out, advise(err)
+		}
+		res := &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: out.text()}}}
+		if l, ok := any(out).(linked); ok {
+			for _, link := range l.links() {
+				res.Content = append(res.Content, link)
+			}
+		}
+		return res, out, nil
+	})
+}
+
+func (s *Server) addTools() {
+	s.addStatusTools()
+	s.addTaskTools()
+	s.addFanOutTools()
+	s.addSlotTools()
+	s.addControlTools()
+	s.addContextTools()
+}
+
+// none is the input of a tool that takes nothing.
+type none struct{}
