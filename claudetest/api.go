@@ -17,6 +17,10 @@ import (
 // otherwise.
 const DefaultKeep = 1000
 
+// maxAttempts bounds the conversations whose attempts are counted, so that an
+// API can serve a benchmark for hours. Then the count starts anew.
+const maxAttempts = 100_000
+
 // maxBody bounds a request. The real API refuses more than 32 MB.
 const maxBody = 64 << 20
 
@@ -165,6 +169,9 @@ func (a *API) record(r *Request) {
 	a.mu.Lock()
 	a.total++
 	r.Number = a.total
+	if len(a.attempts) >= maxAttempts {
+		clear(a.attempts)
+	}
 	a.attempts[r.key]++
 	r.Attempt = a.attempts[r.key]
 	a.requests = append(a.requests, r)

@@ -25,6 +25,7 @@ import (
 //	[[stream:n:pause]]       say n words with a pause before each, such as 20:50ms
 //	[[huge:n]]               say n bytes
 //	[[bash:command]]         run a command
+//	[[background:command]]   run a command that outlives the turn
 //	[[write:file:content]]   write a file
 //	[[read:file]]            read a file
 //	[[tool:name:{json}]]     call any tool
@@ -36,7 +37,8 @@ import (
 //	[[status:code:n]]        the same, but only at the first n attempts
 //	[[limit:duration]]       refuse as a reached rate limit that ends after duration
 //	[[drop]] [[hang]]        close the connection, or stay silent, without an answer
-//	[[drop:mid]] [[hang:mid]] the same after half of the answer
+//	[[drop:mid]] [[hang:mid]]  the same after half of the answer
+//	[[drop:n]] [[drop:mid:n]]  the same, but only at the first n attempts; hang too
 //	[[fault:name:argument]]  misbehave; in the stand-in only, see [Fault]
 //
 // Brackets nest: [[bash:if [[ -e x ]]; then echo y; fi]] is one directive.
@@ -123,17 +125,19 @@ type plan []answer
 
 // answer is one answer: a text, or tool calls, and what goes wrong with it.
 type answer struct {
-	say     []func(*Request) Reply
-	tools   []Reply
-	stream  *Reply
-	sleep   time.Duration
-	usage   *Usage
-	status  int
-	times   int // 0: at each attempt
-	limit   *time.Duration
-	end     ending
-	faults  []Fault
-	joining bool // [[and]] was read: the next tool belongs to these
+	say    []func(*Request) Reply
+	tools  []Reply
+	stream *Reply
+	sleep  time.Duration
+	usage  *Usage
+	status int
+	limit  *time.Duration
+	end    ending
+	// times and endTimes bound the attempts at which status and end hold; zero
+	// means all.
+	times, endTimes int
+	faults          []Fault
+	joining         bool // [[and]] was read: the next tool belongs to these
 }
 
 // parsePlan returns nil when the prompt has no directives.
@@ -249,6 +253,9 @@ var directives = map[string]definition{
 		}
 		return ToolUse("Bash", map[string]string{"command": arg, "description": "run a command"}), nil
 	}),
+	"background": calling("command", func(arg string) (Reply, error) {
+		return ToolUse("Bash", map[string]any{"command": arg, "description": "run a command", "run_in_background": true}), nil
+	}),
 	"write": calling("file:content", func(arg string) (Reply, error) {
 		file, content, ok := strings.Cut(arg, ":")
 		if !ok || file == "" {
@@ -318,17 +325,20 @@ var directives = map[string]definition{
 	}},
 }
 
+// cutting reads [mid][:times].
 func cutting(before, within ending) func(*answer, string) error {
-	return func(a *answer, arg string) error {
-		switch arg {
-		case "":
-			a.end = before
-		case "mid":
-			a.end = within
-		default:
-			return fmt.Errorf("the only argument is mid")
+	return func(a *answer, arg string) (err error) {
+		a.end = before
+		if rest, mid := strings.CutPrefix(arg, "mid"); mid {
+			a.end, arg = within, strings.TrimPrefix(rest, ":")
+			if rest == ":" {
+				return fmt.Errorf("a number must follow mid:")
+			}
 		}
-		return nil
+		if arg != "" {
+			a.endTimes, err = number(arg, 1, 1000)
+		}
+		return err
 	}
 }
 
@@ -376,7 +386,10 @@ func (a answer) reply(r *Request) Reply {
 	if len(out.blocks) == 0 {
 		out = Text(lastOutput(r))
 	}
-	out.wait, out.usage, out.end, out.faults = a.sleep, a.usage, a.end, a.faults
+	out.wait, out.usage, out.faults = a.sleep, a.usage, a.faults
+	if a.endTimes == 0 || r.Attempt <= a.endTimes {
+		out.end = a.end
+	}
 	return out
 }
 

@@ -18,6 +18,13 @@ type Usage struct {
 	CacheCreation int `json:"cache_creation_input_tokens"`
 }
 
+func (u *Usage) add(o Usage) {
+	u.Input += o.Input
+	u.Output += o.Output
+	u.CacheRead += o.CacheRead
+	u.CacheCreation += o.CacheCreation
+}
+
 // DefaultUsage is what an answer costs unless [Reply.Usage] says otherwise.
 var DefaultUsage = Usage{Input: 100, Output: 10}
 
@@ -102,7 +109,9 @@ func Status(code int) Reply { return Reply{status: code} }
 // is reached: 429 with the unified headers, free again at reset.
 func RateLimited(reset time.Time) Reply {
 	at := fmt.Sprint(reset.Unix())
+	wait := fmt.Sprint(max(int(time.Until(reset).Seconds()), 1))
 	return Status(http.StatusTooManyRequests).Message("This request would exceed your account's rate limit.").
+		Header("retry-after", wait).
 		Header("anthropic-ratelimit-unified-status", "rejected").
 		Header("anthropic-ratelimit-unified-reset", at).
 		Header("anthropic-ratelimit-unified-representative-claim", "five_hour").
@@ -195,12 +204,15 @@ func (r Reply) write(ctx context.Context, w http.ResponseWriter, req *Request) e
 	return r.writeWhole(w, req)
 }
 
-func (r Reply) writeError(w http.ResponseWriter) error {
-	kinds := map[int]string{
-		400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-		413: "request_too_large", 429: "rate_limit_error", 529: "overloaded_error",
-	}
-	kind, msg := kinds[r.status], r.msg
+// errorTypes are the API's names for HTTP statuses; the others are "api_error".
+var errorTypes = map[int]string{
+	400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+	413: "request_too_large", 429: "rate_limit_error", 529: "overloaded_error",
+}
+
+// problem is what a refusal says.
+func (r Reply) problem() (kind, msg string) {
+	kind, msg = errorTypes[r.status], r.msg
 	if kind == "" {
 		kind = "api_error"
 	}
@@ -209,6 +221,11 @@ func (r Reply) writeError(w http.ResponseWriter) error {
 			msg = "Overloaded"
 		}
 	}
+	return kind, msg
+}
+
+func (r Reply) writeError(w http.ResponseWriter) error {
+	kind, msg := r.problem()
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(r.status)
 	return json.NewEncoder(w).Encode(map[string]any{"type": "error", "error": map[string]string{"type": kind, "message": msg}})

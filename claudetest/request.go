@@ -177,13 +177,7 @@ func parseRequest(h http.Header, body []byte) (*Request, error) {
 	key.SetSeed(keySeed)
 	key.WriteString(r.SessionID)
 	for _, m := range w.Messages {
-		msg := Message{Role: m.Role, Content: m.Content}
-		r.Messages = append(r.Messages, msg)
-		if m.Role == "user" {
-			r.readUser(msg)
-		} else if usesTool(msg) {
-			r.Round++
-		}
+		r.take(Message{Role: m.Role, Content: m.Content})
 		for _, b := range m.Content {
 			key.WriteString(b.Text)
 			key.WriteString(b.ID)
@@ -196,6 +190,16 @@ func parseRequest(h http.Header, body []byte) (*Request, error) {
 	key.WriteString(r.Model)
 	r.key = key.Sum64()
 	return r, nil
+}
+
+// take appends the next message of the conversation.
+func (r *Request) take(m Message) {
+	r.Messages = append(r.Messages, m)
+	if m.Role == "user" {
+		r.readUser(m)
+	} else if usesTool(m) {
+		r.Round++
+	}
 }
 
 // readUser takes the prompts and results out of the next user message.
@@ -248,7 +252,7 @@ func personal(text string) string {
 		}
 	}
 	text = strings.TrimSpace(text)
-	if strings.HasPrefix(text, "[Request interrupted by user") {
+	if strings.HasPrefix(text, "[Request interrupted by user") || strings.HasPrefix(text, "[structured-output-enforce]") {
 		return ""
 	}
 	return text
