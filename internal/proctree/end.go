@@ -91,7 +91,7 @@ func (t *Tree) end(patience context.Context, ask func(context.Context) error) er
 	deadline := time.Now().Add(drainTime)
 	t.Stdout.SetReadDeadline(deadline)
 	t.Stderr.SetReadDeadline(deadline)
-	return t.host.close(t.leader.PID)
+	return t.host.close(t.record())
 }
 
 // ask makes the polite request and waits for its effect, at most twice the
@@ -179,8 +179,11 @@ func (t *Tree) remains() ([]Proc, error) {
 		return nil, err
 	}
 	t.mu.Lock()
-	rest := t.rest
+	rest, lost := t.rest, t.lost
 	t.mu.Unlock()
+	if lost != nil {
+		return nil, fmt.Errorf("look at the group of %s: %w", t.leader, lost)
+	}
 	for _, p := range rest {
 		if !alive(p) {
 			continue

@@ -22,8 +22,8 @@ type host struct {
 	users int // calls of open without their close
 	path  string
 	book  book
-	gone  map[int]bool // trees in the book whose group is empty, by PID
-	dog   *watchdog    // may have died
+	gone  map[record]bool // trees in the book whose group is empty
+	dog   *watchdog       // may have died
 
 	minders sync.WaitGroup // goroutines that replace a dead watchdog
 }
@@ -80,7 +80,7 @@ func (h *host) register() error {
 	}
 	h.path = bookPath(dir, h.token)
 	h.book = book{Version: bookVersion, Host: id}
-	h.gone = make(map[int]bool)
+	h.gone = make(map[record]bool)
 	return h.book.write(h.path)
 }
 
@@ -101,24 +101,22 @@ func (h *host) add(ctx context.Context, r record) error {
 	return h.ensureWatchdog(ctx)
 }
 
-// groupGone says that the number pid may from now on be that of another group.
-func (h *host) groupGone(pid int) {
+// groupGone says that the number of the group of r may soon be that of another.
+func (h *host) groupGone(r record) {
 	h.turn <- struct{}{} // held for no longer than the I/O of one change
 	defer h.leave()
-	i := slices.IndexFunc(h.book.Trees, func(r record) bool { return r.PID == pid })
-	if i < 0 {
-		return
+	if slices.Contains(h.book.Trees, r) {
+		h.gone[r] = true
+		h.tell("-", r)
 	}
-	h.gone[pid] = true
-	h.tell("-", h.book.Trees[i])
 }
 
-// close takes back one open, and the tree with the leader pid from the
-// registry. After an error it has changed nothing and can be called again.
-func (h *host) close(pid int) error {
+// close takes back one open, and from the registry the tree r, if it was added.
+// After an error it has changed nothing and can be called again.
+func (h *host) close(r record) error {
 	h.turn <- struct{}{} // as in groupGone
 	defer h.leave()
-	i := slices.IndexFunc(h.book.Trees, func(r record) bool { return r.PID == pid })
+	i := slices.Index(h.book.Trees, r)
 	if i < 0 {
 		return h.release()
 	}
@@ -129,15 +127,15 @@ func (h *host) close(pid int) error {
 			h.book.Trees = before
 			return err
 		}
-		if !h.gone[pid] {
-			h.tell("-", before[i])
+		if !h.gone[r] {
+			h.tell("-", r)
 		}
 	}
 	if err := h.release(); err != nil {
 		h.book.Trees = before
 		return err
 	}
-	delete(h.gone, pid)
+	delete(h.gone, r)
 	return nil
 }
 
@@ -181,7 +179,7 @@ func (h *host) ensureWatchdog(ctx context.Context) error {
 		return fmt.Errorf("start the watchdog that ends the process trees when this program dies: %w", err)
 	}
 	for _, r := range h.book.Trees {
-		if h.gone[r.PID] {
+		if h.gone[r] {
 			continue
 		}
 		if err := dog.tell("+", r); err != nil {

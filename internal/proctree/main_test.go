@@ -1,3 +1,5 @@
+//go:build linux
+
 package proctree_test
 
 import (
@@ -75,7 +77,9 @@ var roles = map[string]func(args []string){
 			signal.Ignore(syscall.SIGTERM)
 		}
 		var pids []int
+		mark := os.Getenv(proctree.EnvTree)
 		for _, kind := range args {
+			os.Setenv(proctree.EnvTree, mark)
 			pids = append(pids, descendant(kind)...)
 		}
 		report(pids...)
@@ -83,6 +87,51 @@ var roles = map[string]func(args []string){
 			return
 		}
 		sleep()
+	},
+	// say writes its argument to stderr.
+	"say": func(args []string) {
+		report()
+		os.Stderr.WriteString(args[0])
+	},
+	// runner is never the same process for long: each goes on in another, in a
+	// session of its own, and exits. It gives up after a while by itself.
+	"runner": func(args []string) {
+		n := 0
+		if len(args) > 0 {
+			n, _ = strconv.Atoi(args[0])
+		} else {
+			report()
+		}
+		next := exec.Command(os.Args[0], strconv.Itoa(n+1))
+		next.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if n < 1000 && next.Start() != nil {
+			os.Exit(1)
+		}
+	},
+	// cycle starts and ends trees and checks that nothing is left.
+	"cycle": func([]string) {
+		for range 2 {
+			var trees []*proctree.Tree
+			for range 2 {
+				t, err := proctree.Start(context.Background(), command("polite"), proctree.Options{Grace: time.Hour})
+				if err != nil {
+					fmt.Println(err)
+					os.Exit(1)
+				}
+				trees = append(trees, t)
+			}
+			for _, t := range trees {
+				if err := t.End(context.Background(), nil); err != nil {
+					fmt.Println(err)
+					os.Exit(1)
+				}
+			}
+			files, err := os.ReadDir(os.Getenv("CLAUDEPOOL_STATE_DIR"))
+			if left := children(os.Getpid()); len(left) > 0 || len(files) > 0 || err != nil {
+				fmt.Println("left:", left, files, err)
+				os.Exit(1)
+			}
+		}
 	},
 	// fork starts a deaf process and leaves it to init.
 	"fork": func([]string) { report(spawn("deaf", nil, false)...) },
@@ -124,6 +173,9 @@ type recovery struct {
 func descendant(kind string) []int {
 	switch kind {
 	case "child":
+		return spawn("deaf", nil, false)
+	case "unmarked": // has cleared its environment, but stayed in the group
+		os.Unsetenv(proctree.EnvTree)
 		return spawn("deaf", nil, false)
 	case "holder": // holds stdout
 		return spawn("deaf", nil, true)
@@ -255,8 +307,8 @@ func start(t *testing.T, o proctree.Options, role string, args ...string) (*proc
 		tree.Stderr.Close()
 	})
 	pids := readPIDs(tree.Stdout)
-	if len(living(pids)) == 0 && role != "exit" {
-		t.Fatalf("none of %v is alive", pids)
+	if left := living(pids[1:]); len(left) != len(pids)-1 {
+		t.Fatalf("alive %v; want %v", left, pids[1:])
 	}
 	return tree, pids
 }

@@ -47,6 +47,7 @@ type Tree struct {
 	reaped bool
 	err    error
 	rest   []Proc // members of the group that outlived the leader
+	lost   error  // why it is not known who outlived the leader
 	ending *ending
 }
 
@@ -85,7 +86,7 @@ func start(ctx context.Context, h *host, cmd *exec.Cmd, o Options) (*Tree, error
 		done:   make(chan struct{}),
 	}
 	if err := t.launch(); err != nil {
-		return nil, errors.Join(err, h.close(0))
+		return nil, errors.Join(err, h.close(record{}))
 	}
 	addErr := h.add(ctx, t.record()) // before reap, which may take it back
 	go t.reap()
@@ -127,6 +128,9 @@ func (t *Tree) launch() (err error) {
 		return strings.HasPrefix(kv, EnvTree+"=")
 	}), EnvTree+"="+t.marker)
 	t.cmd.SysProcAttr = ownGroup()
+	if t.cmd.ExtraFiles, err = closedFiles(); err != nil {
+		return fmt.Errorf("list the open files, which a tree must not inherit: %w", err)
+	}
 
 	// Pipes of our own, handed over as files: with those that exec makes, Wait
 	// would wait for every descendant that holds one.
@@ -178,17 +182,21 @@ func (t *Tree) reap() {
 	rest, err := members(t.leader.PID)
 	if err != nil {
 		// Who cannot be looked at now could not be told from others later.
-		err = signalGroup(t.leader.PID, syscall.SIGKILL)
+		if killErr := signalGroup(t.leader.PID, syscall.SIGKILL); killErr == nil {
+			err = nil
+		} else {
+			err = errors.Join(err, killErr)
+		}
 	}
-	if len(rest) == 0 {
-		t.host.groupGone(t.leader.PID)
+	if len(rest) == 0 && err == nil {
+		t.host.groupGone(t.record())
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if pinned {
 		waitErr = t.cmd.Wait()
 	}
-	t.err, t.rest, t.reaped = waitErr, rest, true
+	t.err, t.rest, t.lost, t.reaped = waitErr, rest, err, true
 }
 
 func (t *Tree) record() record {

@@ -38,6 +38,9 @@ func startWatchdog(ctx context.Context, token string) (_ *watchdog, err error) {
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/bin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = ownSession()
+	if cmd.ExtraFiles, err = closedFiles(); err != nil {
+		return nil, fmt.Errorf("list the open files, which it must not inherit: %w", err)
+	}
 
 	stdin, in, err := os.Pipe()
 	if err != nil {

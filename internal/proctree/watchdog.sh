@@ -10,7 +10,6 @@
 # must run under dash, bash and busybox sh.
 
 trap '' HUP INT QUIT TERM PIPE
-exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&- 2>/dev/null
 mark=$1
 groups=
 
