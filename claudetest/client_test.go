@@ -15,8 +15,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/claudepool/claudepool/claudetest"
 )
 
 // limit ends a test that waits for something that does not come.
@@ -65,7 +63,6 @@ type client struct {
 	// answer handles control requests of the process; nil answers none.
 	answer func(request message) (message, error)
 	all    []message
-	api    *claudetest.API // of the real CLI; nil for the stand-in
 }
 
 type lockedBuffer struct {
@@ -269,19 +266,6 @@ func (c *client) exit() int {
 		c.t.Fatal(err)
 	}
 	return c.cmd.ProcessState.ExitCode()
-}
-
-// waitForModel waits until the model works on a prompt, and a little for what
-// the model says at once to arrive. The stand-in takes it up with init.
-func (c *client) waitForModel(prompt string) {
-	c.t.Helper()
-	c.until(is("system/init"))
-	if c.api == nil {
-		return
-	}
-	if _, err := c.api.Wait(c.ctx, func(r *claudetest.Request) bool { return r.Prompt == prompt }); err != nil {
-		c.t.Fatal(err)
-	}
 }
 
 // waitForFile waits until a tool has made a file in the working directory.

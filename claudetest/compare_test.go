@@ -2,6 +2,7 @@ package claudetest_test
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -33,10 +34,10 @@ var dialogues = []struct {
 		c.turn(id1, "[[think:hm]][[reply:two words]]")
 		c.turn(id2, "[[bash:echo hi]]")
 	}},
-	{"interrupt a stream", bypassFlags(), nil, func(c *client) {
+	{"interrupt a stream", append(bypassFlags(), "--include-partial-messages"), nil, func(c *client) {
 		c.turn(id1, "[[reply:warm]]")
 		c.prompt(id2, "[[reply:half of this is said]][[hang:mid]]")
-		c.waitForModel("[[reply:half of this is said]][[hang:mid]]")
+		c.until(is("stream_event/content_block_delta"))
 		c.ask("interrupt", message{"for_user_message_uuids": []string{id2}})
 		c.until(is("system/session_state_changed:idle"))
 		c.ask("interrupt", message{"for_user_message_uuids": []string{id2}})
@@ -139,6 +140,11 @@ func (c *client) listed() bool {
 func TestStandInMatchesCLI(t *testing.T) {
 	t.Parallel()
 	cli := claudetest.CLI(t)
+	out, err := exec.Command(cli, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, _, _ := strings.Cut(string(out), " ")
 	for _, d := range dialogues {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
@@ -146,10 +152,9 @@ func TestStandInMatchesCLI(t *testing.T) {
 			iso := claudetest.Isolate(t, api)
 			env := append(iso.Environ(), append(d.env, "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS=1", "IS_SANDBOX=1", "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS=1")...)
 			real := start(t, cli, env, iso.Dir, d.args...)
-			real.api = api
 			d.talk(real)
 
-			p := newPlace(t, claudetest.StandInConfig{})
+			p := newPlace(t, claudetest.StandInConfig{Version: version})
 			imitation := start(t, self(t), append(p.environ(), append(d.env, "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS=1")...), p.dir, d.args...)
 			d.talk(imitation)
 

@@ -117,6 +117,7 @@ func (t *turn) play(req *Request, r Reply) ([]Block, *apiFailure, error) {
 		return nil, s.refusal(r, req.Model), nil
 	}
 	id := fmt.Sprintf("msg_%s_%d", s.conv.id[:8], len(s.conv.messages))
+	t.speaking = true
 	t.streamEvent(obj{"type": "message_start", "message": obj{"id": id, "type": "message", "role": "assistant", "model": req.Model, "content": []any{},
 		"stop_reason": nil, "stop_sequence": nil, "usage": Usage{Input: r.tokens().Input, Output: 1}}})
 	blocks := make([]Block, 0, len(r.blocks))
@@ -140,6 +141,7 @@ func (t *turn) play(req *Request, r Reply) ([]Block, *apiFailure, error) {
 	}
 	t.streamEvent(obj{"type": "message_delta", "delta": obj{"stop_reason": r.stopReason(), "stop_sequence": nil}, "usage": r.tokens()})
 	t.streamEvent(obj{"type": "message_stop"})
+	t.speaking = false
 	t.charge(req.Model, r.tokens(), time.Since(sent))
 	t.usage.add(r.tokens())
 	return blocks, nil, nil
@@ -168,14 +170,20 @@ func (t *turn) sayBlock(i int, b Block, r Reply, last bool) (string, error) {
 		if n > 0 && r.pause > 0 && pause(t.ctx, r.pause) != nil {
 			return said.String(), errAborted{}
 		}
-		if last && r.end == hangWithin && n == len(pieces)/2 {
-			<-t.ctx.Done()
+		hangs := last && r.end == hangWithin && n == len(pieces)/2
+		if hangs && n == 0 {
+			p = p[:len(p)/2]
 		}
-		if t.ctx.Err() != nil {
+		if hangs && n > 0 || t.ctx.Err() != nil {
+			<-t.ctx.Done()
 			return said.String(), errAborted{}
 		}
 		t.streamEvent(obj{"type": "content_block_delta", "index": i, "delta": obj{"type": kind, field: p}})
 		said.WriteString(p)
+		if hangs {
+			<-t.ctx.Done()
+			return said.String(), errAborted{}
+		}
 	}
 	if b.Type == "thinking" {
 		t.streamEvent(obj{"type": "content_block_delta", "index": i, "delta": obj{"type": "signature_delta", "signature": signature}})
@@ -205,7 +213,7 @@ func (t *turn) cutShort(req *Request, id string, b Block, said string, u Usage) 
 	if said == "" || b.Type == "tool_use" {
 		return errAborted{}
 	}
-	u.Output = len(strings.Fields(said))
+	u.Output = (len(said) + 1) / 3
 	t.charge(req.Model, u, 0)
 	b.Text = said
 	if err := t.assistant(req, id, b, true); err != nil {

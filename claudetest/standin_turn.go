@@ -29,6 +29,7 @@ type turn struct {
 	stopReason  any
 	structured  []byte
 	nudged      bool
+	speaking    bool // a message of the model has begun and not ended
 	aborted     bool // its messages end as cancelled
 	unsolicited bool // another turn follows that nobody asked for
 	final       obj  // the result, once it is given
@@ -199,6 +200,11 @@ func (t *turn) stopped(err error) error {
 	}
 	if err := t.say(marker); err != nil {
 		return err
+	}
+	if t.speaking {
+		t.streamEvent(obj{"type": "content_block_stop", "index": 0})
+		t.streamEvent(obj{"type": "message_delta", "delta": obj{"stop_reason": nil, "stop_sequence": nil}, "usage": Usage{}})
+		t.streamEvent(obj{"type": "message_stop"})
 	}
 	t.stopReason = stop
 	shown := "null"
