@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,7 +49,7 @@ type stat struct {
 // process.
 func readStat(pid int) (stat, error) {
 	path := procPath(pid, "stat")
-	text, err := os.ReadFile(path)
+	text, err := readProc(pid, "stat")
 	if err != nil {
 		return stat{}, err
 	}
@@ -85,6 +86,41 @@ func readStat(pid int) (stat, error) {
 
 func procPath(pid int, name string) string {
 	return "/proc/" + strconv.Itoa(pid) + "/" + name
+}
+
+// readProc returns a file of a process. It saves what os.ReadFile does to wait
+// for files that are not ready, which is most of the time of a look at hundreds
+// of processes.
+func readProc(pid int, name string) ([]byte, error) {
+	path := procPath(pid, name)
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 4096)
+	for {
+		n, err := retry(func() (int, error) { return unix.Read(fd, text[len(text):cap(text)]) })
+		if err != nil {
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+		if n == 0 {
+			return text, nil
+		}
+		text = text[:len(text)+n]
+		if len(text) == cap(text) {
+			text = slices.Grow(text, cap(text))
+		}
+	}
+}
+
+// retry repeats a system call that a signal interrupts.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 // vanished reports whether an error says that the process is not there.
@@ -138,6 +174,11 @@ func members(group int) ([]Proc, error) {
 	}
 	var procs []Proc
 	for _, pid := range pids {
+		if g, err := unix.Getpgid(pid); err == unix.ESRCH || err == nil && g != group {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("group of process %d: %w", pid, err)
+		}
 		s, err := readStat(pid)
 		switch {
 		case vanished(err):
@@ -205,7 +246,7 @@ func marked(match func(marker string) bool) ([]Proc, error) {
 // carries reports whether a process has a marker that satisfies match, and
 // whether it shows an environment at all. A process of another user has none.
 func carries(pid int, match func(marker string) bool) (found, empty bool, err error) {
-	env, err := os.ReadFile(procPath(pid, "environ"))
+	env, err := readProc(pid, "environ")
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			return false, false, nil
@@ -267,16 +308,12 @@ func signalProc(p Proc, sig syscall.Signal) error {
 
 // awaitExit waits for the exit of a child and leaves it a zombie.
 func awaitExit(pid int) error {
-	for {
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			return err
-		}
-	}
+	_, err := retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
+	return err
 }
 
 func residentBytes(pid int) (int64, error) {
-	text, err := os.ReadFile(procPath(pid, "statm"))
+	text, err := readProc(pid, "statm")
 	if err != nil {
 		return 0, err
 	}
