@@ -313,8 +313,10 @@ func (a *attempt) spend() {
 	}
 	cost -= a.base
 	a.cost.Store(int64(cost))
-	if a.limits.cap > 0 && cost >= a.limits.cap {
-		a.cancel(fmt.Errorf("%w of %v", errOverspent, a.limits.cap))
+	// At the cap to the cent an answer may be the last; anything else would
+	// be followed by another request.
+	if cap := a.limits.cap; cap > 0 && (cost > cap || cost == cap && a.phase.Load() != &phaseAnswer) {
+		a.cancel(fmt.Errorf("%w of %v", errOverspent, cap))
 	}
 }
 

@@ -76,10 +76,8 @@ func exitDetails(err error) *Failure {
 
 // judgeFailure judges a result that calls itself an error.
 func judgeFailure(res claude.Result) verdict {
-	message := strings.TrimSpace(strings.Join(res.Errors, "; "))
-	if message == "" {
-		message = strings.TrimSpace(res.Text)
-	}
+	message := cmp.Or(strings.TrimSpace(strings.Join(res.Errors, "; ")), strings.TrimSpace(res.Text),
+		strings.TrimSpace("the agent gave no reason: "+res.Subtype+" "+res.TerminalReason))
 	v := func(o Outcome) verdict { return verdict{outcome: o, message: message} }
 	switch res.Subtype {
 	case "error_max_turns":
@@ -113,7 +111,7 @@ func judgeFailure(res claude.Result) verdict {
 	if len(res.Denials) > 0 {
 		return v(OutcomeDenied)
 	}
-	return verdict{outcome: OutcomeAgentError, message: cmp.Or(message, res.TerminalReason, "the agent gave up without a reason")}
+	return v(OutcomeAgentError)
 }
 
 // apiFailures are the CLI's words for what the API answered, where they say

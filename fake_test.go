@@ -13,10 +13,7 @@ import (
 
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeLauncher starts agents that live in this program. What a turn does is
 // given by turn; the rest is what a well-behaved agent does.

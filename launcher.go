@@ -2,6 +2,7 @@ package claudepool
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"github.com/claudepool/claudepool/claude"
@@ -22,11 +23,15 @@ func (l claudeLauncher) Probe(ctx context.Context) (Ability, error) {
 	return Ability{Version: c.Version, Warm: c.WarmReuse, Spares: c.Spares}, nil
 }
 
-// Launch implements [Launcher].
+// Launch implements [Launcher]. A process without a credential is no use to
+// anybody: it is ended at once.
 func (l claudeLauncher) Launch(ctx context.Context, o claude.Options) (Agent, error) {
 	p, err := claude.Start(ctx, o)
 	if err != nil {
 		return nil, err // not p, which would be an Agent that is not nil
+	}
+	if p.Info().KeySource == "none" {
+		return nil, errors.Join(claude.ErrNotLoggedIn, p.Close(ctx))
 	}
 	return p, nil
 }
