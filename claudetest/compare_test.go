@@ -2,7 +2,6 @@ package claudetest_test
 
 import (
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -140,24 +139,13 @@ func (c *client) listed() bool {
 func TestStandInMatchesCLI(t *testing.T) {
 	t.Parallel()
 	cli := claudetest.CLI(t)
-	out, err := exec.Command(cli, "--version").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	version, _, _ := strings.Cut(string(out), " ")
+	version := versionOf(t, cli)
 	for _, d := range dialogues {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			api := claudetest.NewAPI(t, nil)
-			iso := claudetest.Isolate(t, api)
-			env := append(iso.Environ(), append(d.env, "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS=1", "IS_SANDBOX=1", "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS=1")...)
-			real := start(t, cli, env, iso.Dir, d.args...)
+			real, imitation := pair(t, cli, version, d.env, d.args...)
 			d.talk(real)
-
-			p := newPlace(t, claudetest.StandInConfig{Version: version})
-			imitation := start(t, self(t), append(p.environ(), append(d.env, "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS=1")...), p.dir, d.args...)
 			d.talk(imitation)
-
 			if diff := cmp.Diff(story(real), story(imitation)); diff != "" {
 				t.Errorf("the CLI (-) and the stand-in (+) differ:\n%s", diff)
 			}

@@ -222,7 +222,11 @@ func (s *standIn) handle(r *controlRequest, after *func()) (any, error) {
 	case "cancel_async_message":
 		return obj{"cancelled": s.cancelQueued(func(m *userMessage) bool { return m.uuid == r.MessageUUID }) != nil}, nil
 	case "claim_session":
-		return s.claim(r)
+		body, err := s.claim(r)
+		if err == nil && r.PermissionMode != "" {
+			s.out.emit(obj{"type": "system", "subtype": "status", "status": nil, "permissionMode": r.PermissionMode})
+		}
+		return body, err
 	}
 	return nil, &controlError{"unsupported_request", "Unsupported control request subtype: " + r.Subtype}
 }
@@ -268,10 +272,13 @@ func (s *standIn) initialize(r *controlRequest) any {
 	for _, name := range r.SDKServers {
 		s.addServer(name, sdkServer(name))
 	}
-	return s.describe()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.description()
 }
 
-func (s *standIn) describe() obj {
+// description is the answer to initialize. The caller holds mu.
+func (s *standIn) description() obj {
 	account := obj{"tokenSource": "none", "apiProvider": "firstParty"}
 	switch {
 	case s.faults.has(FaultLoggedOut):
@@ -284,8 +291,6 @@ func (s *standIn) describe() obj {
 	if s.busy {
 		state = "running"
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return obj{"commands": []obj{{"name": "clear", "description": "Start anew", "argumentHint": "", "builtin": true}}, "agents": []any{},
 		"output_style": "default", "available_output_styles": []string{"default"},
 		"models":  []obj{{"value": "default", "resolvedModel": "claude-opus-5-5", "displayName": "Default (recommended)"}},
@@ -419,11 +424,11 @@ func (s *standIn) claim(r *controlRequest) (any, error) {
 		return nil, &controlError{"", "invalid_request: cwd is required"}
 	}
 	if info, err := os.Stat(r.CWD); err != nil || !info.IsDir() {
-		return nil, &controlError{"", "cwd_not_found: " + r.CWD}
+		return nil, &controlError{"", "cwd_not_found: the claim cwd does not exist or is not accessible"}
 	}
 	for k := range r.Env {
 		if !slices.Contains(claimable, k) {
-			return nil, &controlError{"", "env_key_not_claimable: " + k}
+			return nil, &controlError{"", "env_key_not_claimable: " + k + " is read during start-up; pass it in the spare's spawn env instead"}
 		}
 	}
 	if r.PermissionMode != "" {
@@ -448,9 +453,7 @@ func (s *standIn) claim(r *controlRequest) (any, error) {
 	s.parked = false
 	out := obj{"status": "ok", "cwd": r.CWD, "session_id": s.conv.id, "parked_ms": time.Since(s.begun).Milliseconds(), "sdk_mcp_settled": true}
 	if r.IncludeInitialize {
-		s.mu.Unlock()
-		out["initialize"] = s.describe()
-		s.mu.Lock()
+		out["initialize"] = s.description()
 	}
 	return out, nil
 }
