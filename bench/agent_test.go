@@ -1,0 +1,76 @@
+package bench_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/claude"
+)
+
+// agent is a [claudepool.Agent] in this program that costs next to nothing, and
+// its own launcher. It has no state, so that all slots can share one.
+type agent struct {
+	done chan struct{} // never closed: it does not end by itself
+
+	// lasts says how long the answer to a prompt takes. Nil means at once.
+	lasts func(prompt string) (time.Duration, error)
+}
+
+func newAgent() *agent { return &agent{done: make(chan struct{})} }
+
+func (a *agent) Launch(context.Context, claude.Options) (claudepool.Agent, error) { return a, nil }
+
+func (a *agent) Turn(ctx context.Context, p claude.Prompt, _ func(claude.Event)) (claude.Result, error) {
+	if a.lasts != nil {
+		d, err := a.lasts(p.Text)
+		if err != nil {
+			return claude.Result{}, err
+		}
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+			return claude.Result{}, context.Cause(ctx)
+		}
+	}
+	return claude.Result{Subtype: "success", TerminalReason: "completed", Text: p.Text, Cost: 1, Turns: 1}, nil
+}
+
+func (a *agent) Apply(context.Context, claude.Settings) error          { return nil }
+func (a *agent) Reset(context.Context, claude.Settings) error          { return nil }
+func (a *agent) Cost(context.Context) (claudepool.Microdollars, error) { return 0, nil }
+func (a *agent) Close(context.Context) error                           { return nil }
+func (a *agent) Done() <-chan struct{}                                 { return a.done }
+func (a *agent) Info() claude.Info                                     { return claude.Info{} }
+
+// pool builds a pool of n slots with agents in this program, and returns it
+// once all of them are idle.
+func pool(tb testing.TB, n int, a *agent) *claudepool.Pool {
+	tb.Helper()
+	p, err := claudepool.NewPoolBuilder().Config(claudepool.PoolConfig{
+		Slots: n, Launcher: a,
+		SlotMemory: -1,      // the agents need none
+		MaxTasks:   1 << 30, // nor do they wear out
+	}).Build(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for {
+		st, err := p.Status(tb.Context())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if st.IdleSlots == n {
+			return p
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func closePool(tb testing.TB, p *claudepool.Pool) {
+	tb.Helper()
+	if err := p.Close(); err != nil {
+		tb.Fatalf("Close: %v", err)
+	}
+}
