@@ -209,8 +209,15 @@ func (p *Process) happened(h header, line []byte) {
 	default:
 		return // unknown types are to be left alone
 	}
+	var l wireLifecycle
+	if h.Type == "command_lifecycle" && decode(line, &l) != nil {
+		return
+	}
 	p.mu.Lock()
 	t := p.turn
+	if t != nil && l.CommandUUID == t.id && l.State == "started" {
+		t.begun = true
+	}
 	p.sessionIs(h.SessionID)
 	p.mu.Unlock()
 	if t != nil {
@@ -256,7 +263,7 @@ func (p *Process) concluded(line []byte) {
 	t := p.turn
 	p.sessionIs(r.SessionID)
 	spent := p.meter.result(&r)
-	mine := t != nil && r.answers(t.id)
+	mine := t != nil && (r.answers(t.id) || !p.caps.echoesAlways && t.begun && r.anonymous())
 	if !mine {
 		p.meter.strayCost += spent.cost
 		p.meter.strayCount++

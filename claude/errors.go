@@ -12,11 +12,11 @@ var (
 	ErrNotFound = errors.New("claude: program not found")
 	// ErrNotClaude says that the program is not the Claude CLI.
 	ErrNotClaude = errors.New("claude: program is not the Claude CLI")
-	// ErrNotLoggedIn says that a process started, but has no credential to
-	// reach a model with. [Start] and [Park] return it, and end the process.
+	// ErrNotLoggedIn says that a process has no credential to reach a model
+	// with: its [Info.KeySource] is "none".
 	ErrNotLoggedIn = errors.New("claude: not logged in; run \"claude\" and log in, or set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN")
-	// ErrNoSession says that the session in [Options.Resume] is not there.
-	// [Start] returns it, wrapped in what the CLI said.
+	// ErrNoSession says that the session in [Options.Resume] is not there. It
+	// is the cause of the [*ExitError] that [Start] returns.
 	ErrNoSession = errors.New("claude: no such session")
 	// ErrBusy says that the process is in the middle of a turn or a reset.
 	ErrBusy = errors.New("claude: the process is busy: one turn at a time")

@@ -226,6 +226,7 @@ func (p *Process) greeted(answer json.RawMessage) {
 		Account struct {
 			TokenSource  string `json:"tokenSource"`
 			APIKeySource string `json:"apiKeySource"`
+			APIProvider  string `json:"apiProvider"`
 		} `json:"account"`
 		Mode string `json:"current_permission_mode"`
 	}
@@ -235,6 +236,9 @@ func (p *Process) greeted(answer json.RawMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keySource = cmp.Or(a.Account.APIKeySource, a.Account.TokenSource, "none")
+	if provider := a.Account.APIProvider; p.keySource == "none" && provider != "" && provider != "firstParty" {
+		p.keySource = provider // a cloud's own login, which the CLI does not look at
+	}
 	p.mode = cmp.Or(PermissionMode(a.Mode), p.mode)
 }
 
@@ -287,8 +291,14 @@ func (p *Process) exitError() error {
 		Partial: p.partial, Command: p.command, Cause: p.cause,
 	}
 	e.Signal = signalName(p.tree.Err())
+	if e.Cause == nil && p.opts.Load().Resume != "" && strings.Contains(e.Stderr, noSessionText) {
+		e.Cause = ErrNoSession
+	}
 	return e
 }
+
+// noSessionText is what the CLI writes when there is nothing to resume.
+const noSessionText = "No conversation found with session ID"
 
 // fail ends the process by force, for a reason of this package.
 func (p *Process) fail(cause error) {

@@ -37,6 +37,11 @@ func (t *told) concluded() bool { return t.res != nil || t.dropped != "" }
 // settled reports whether the process has also become idle.
 func (t *told) settled() bool { return t.concluded() && t.state == "idle" }
 
+// aborted reports whether the turn was cut short.
+func (t *told) aborted() bool {
+	return t.res == nil || t.res.wireResult.Subtype == "error_during_execution"
+}
+
 // unfinished says that there will be no result.
 func (t *told) unfinished(cost Microdollars) { t.cost = cost }
 

@@ -32,6 +32,7 @@ type turn struct {
 	once  sync.Once
 	start time.Time
 	told  told
+	begun bool // the CLI has taken it up; guarded by Process.mu
 }
 
 // interrupt asks the turn to stop itself.
@@ -234,6 +235,11 @@ func (p *Process) converse(ctx context.Context, t *turn, line []byte, emit func(
 		if _, err := p.await(wait, c); err != nil && wait.Err() != nil {
 			p.fail(fmt.Errorf("%w: an interrupt was not answered within %v", ErrUnresponsive, grace))
 		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing && t.told.aborted() {
+		return ErrClosed
 	}
 	return context.Cause(ctx)
 }

@@ -32,6 +32,7 @@ type Capabilities struct {
 	Spares         bool // [Park] works
 	permissionNone bool // --permission-prompts none
 	listRules      bool // list_permission_rules
+	echoesAlways   bool // every result names its message; before, only the good ones of the model did
 }
 
 // capabilitiesOf decides what a version can do. It is the only place that does.
@@ -42,7 +43,7 @@ func capabilitiesOf(path, version string) (Capabilities, error) {
 	reuse := compareVersions(version, floorReuse) >= 0
 	return Capabilities{
 		Path: path, Version: version,
-		WarmReuse: reuse, permissionNone: reuse, listRules: reuse,
+		WarmReuse: reuse, permissionNone: reuse, listRules: reuse, echoesAlways: reuse,
 		Spares: compareVersions(version, floorSpare) >= 0,
 	}, nil
 }

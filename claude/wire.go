@@ -191,6 +191,7 @@ type (
 		Denials          []wireDenial         `json:"permission_denials"`
 		UserMessageUUID  string               `json:"user_message_uuid"`
 		UserMessageUUIDs []string             `json:"user_message_uuids"`
+		Origin           json.RawMessage      `json:"origin"` // of work that nobody asked for
 	}
 	wireUsage struct {
 		Input         int64   `json:"inputTokens"`
@@ -218,6 +219,11 @@ func (r *wireResult) answers(id string) bool {
 		}
 	}
 	return false
+}
+
+// anonymous reports whether r names neither a message nor another origin.
+func (r *wireResult) anonymous() bool {
+	return r.UserMessageUUID == "" && len(r.UserMessageUUIDs) == 0 && r.Origin == nil
 }
 
 // blocks reads a content that is a string or a list of blocks.
