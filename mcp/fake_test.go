@@ -111,16 +111,15 @@ func (a *fakeAgent) Info() claude.Info     { return claude.Info{Version: "2.1.33
 // fixture is a pool of fake agents behind a server, and a client of it.
 type fixture struct {
 	*fake
-	pool    *claudepool.Pool
-	server  *mcp.Server
-	client  *sdk.ClientSession
-	serving chan error // what Run returned
+	pool   *claudepool.Pool
+	server *mcp.Server
+	client *sdk.ClientSession
 }
 
-// setup starts a fixture. Both parts of the configuration may be zero.
-func setup(t *testing.T, cfg claudepool.PoolConfig, o mcp.Options, client *sdk.ClientOptions, protocol string) *fixture {
+// setup starts a fixture. All parts of its configuration may be zero.
+func setup(t *testing.T, cfg claudepool.PoolConfig, o mcp.Options) *fixture {
 	t.Helper()
-	f := &fixture{fake: newFake(), serving: make(chan error, 1)}
+	f := &fixture{fake: newFake()}
 	cfg.Launcher = f.fake
 	cfg.Spares, cfg.SlotMemory = -1, -1
 	cfg.Retry.Max = -1
@@ -139,20 +138,32 @@ func setup(t *testing.T, cfg claudepool.PoolConfig, o mcp.Options, client *sdk.C
 	if f.server, err = mcp.NewServer(f.pool, o); err != nil {
 		t.Fatal(err)
 	}
-	f.client = f.connect(t, client, protocol)
+	t.Cleanup(func() {
+		if err := f.server.Close(); err != nil {
+			t.Errorf("close server: %v", err)
+		}
+	})
+	f.client = f.connect(t, nil, "")
 	return f
 }
 
-// connect connects one more client. The first fixture.connect also watches Run.
+// connect connects one more client. An empty protocol is the newest.
 func (f *fixture) connect(t *testing.T, o *sdk.ClientOptions, protocol string) *sdk.ClientSession {
 	t.Helper()
-	near, far := sdk.NewInMemoryTransports()
+	session, _ := f.cuttable(t, o, protocol)
+	return session
+}
+
+// cuttable is a connect that also returns a function which cuts the connection
+// off, whatever goes on in it.
+func (f *fixture) cuttable(t *testing.T, o *sdk.ClientOptions, protocol string) (*sdk.ClientSession, func()) {
+	t.Helper()
+	in, far := sdk.NewInMemoryTransports()
+	near := &wire{Transport: in}
 	var running sync.WaitGroup
 	running.Go(func() {
-		err := f.server.Run(context.WithoutCancel(t.Context()), far)
-		select {
-		case f.serving <- err:
-		default:
+		if err := f.server.Run(context.WithoutCancel(t.Context()), far); err != nil {
+			t.Errorf("run: %v", err)
 		}
 	})
 	c := sdk.NewClient(&sdk.Implementation{Name: "test", Version: "1"}, o)
@@ -162,13 +173,21 @@ func (f *fixture) connect(t *testing.T, o *sdk.ClientOptions, protocol string) *
 	}
 	t.Cleanup(func() {
 		session.Close()
-		if err := f.server.Close(); err != nil {
-			t.Errorf("close server: %v", err)
-		}
 		running.Wait()
 	})
-	return session
+	return session, func() { near.conn.Close() }
 }
 
-// protocols are one version of each era.
+// wire is a transport that knows its connection.
+type wire struct {
+	sdk.Transport
+	conn sdk.Connection
+}
+
+func (w *wire) Connect(ctx context.Context) (_ sdk.Connection, err error) {
+	w.conn, err = w.Transport.Connect(ctx)
+	return w.conn, err
+}
+
+// protocols are versions of both eras.
 var protocols = []string{"2025-06-18", "2025-11-25", "2026-07-28"}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/claudepool/claudepool"
@@ -76,4 +77,37 @@ type report struct {
 	claudepool.TaskResult
 	NextOffset int    `json:"next_offset"`
 	Note       string `json:"note"`
+}
+
+type waited struct {
+	Done  bool     `json:"done"`
+	Tasks []report `json:"tasks"`
+}
+
+type fannedOut struct {
+	Results []report `json:"results"`
+	Census  struct {
+		claudepool.Census
+		Unfinished int `json:"unfinished"`
+	} `json:"census"`
+}
+
+type list struct {
+	Tasks []struct {
+		TaskID  claudepool.TaskID    `json:"task_id"`
+		State   claudepool.TaskState `json:"state"`
+		Outcome claudepool.Outcome   `json:"outcome"`
+		Prompt  string               `json:"prompt"`
+		Tags    []string             `json:"tags"`
+	} `json:"tasks"`
+	NextCursor claudepool.TaskID `json:"next_cursor"`
+}
+
+func decode(t *testing.T, message string) jsonrpc.Message {
+	t.Helper()
+	m, err := jsonrpc.DecodeMessage([]byte(message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }

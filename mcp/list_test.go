@@ -22,7 +22,7 @@ const maxList = 20_000
 
 func TestListOfToolsIsGolden(t *testing.T) {
 	t.Parallel()
-	f := setup(t, claudepool.PoolConfig{}, mcp.Options{}, nil, "")
+	f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
 	res, err := f.client.ListTools(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestListOfToolsIsGolden(t *testing.T) {
 
 func TestEveryToolIsDescribed(t *testing.T) {
 	t.Parallel()
-	f := setup(t, claudepool.PoolConfig{}, mcp.Options{}, nil, "")
+	f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
 	for tool, err := range f.client.Tools(t.Context(), nil) {
 		if err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func TestEveryToolIsDescribed(t *testing.T) {
 func TestToolsetsTrimTheList(t *testing.T) {
 	t.Parallel()
 	for _, set := range mcp.Toolsets() {
-		f := setup(t, claudepool.PoolConfig{}, mcp.Options{Toolsets: []mcp.Toolset{set}}, nil, "")
+		f := setup(t, claudepool.PoolConfig{}, mcp.Options{Toolsets: []mcp.Toolset{set}})
 		var names []string
 		for tool, err := range f.client.Tools(t.Context(), nil) {
 			if err != nil {
@@ -90,7 +90,7 @@ func TestToolsetsTrimTheList(t *testing.T) {
 
 func TestInstructionsFitTheClientsThatCutThem(t *testing.T) {
 	t.Parallel()
-	f := setup(t, claudepool.PoolConfig{}, mcp.Options{MaxPermissionMode: "bypassPermissions"}, nil, "2025-11-25")
+	f := setup(t, claudepool.PoolConfig{}, mcp.Options{MaxPermissionMode: "bypassPermissions"})
 	if n := len(f.client.InitializeResult().Instructions); n == 0 || n > 2048 {
 		t.Errorf("the instructions have %d characters; want 1 to 2048", n)
 	}
@@ -98,7 +98,7 @@ func TestInstructionsFitTheClientsThatCutThem(t *testing.T) {
 
 func TestNewServerRefusesUnknownNames(t *testing.T) {
 	t.Parallel()
-	f := setup(t, claudepool.PoolConfig{}, mcp.Options{}, nil, "")
+	f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
 	for field, o := range map[string]mcp.Options{
 		"toolsets":            {Toolsets: []mcp.Toolset{"everything"}},
 		"max_permission_mode": {MaxPermissionMode: "loose"},

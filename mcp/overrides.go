@@ -41,7 +41,7 @@ func overridesSchema(s *jsonschema.Schema) {
 // maxTimeout bounds timeout_secs: ten days.
 const maxTimeout = 10 * 24 * time.Hour
 
-// task returns o in the pool's words, unless it exceeds a ceiling of the server.
+// overrides returns o in the pool's words, unless it exceeds a ceiling of the server.
 func (s *Server) overrides(ctx context.Context, o *overrides) (claudepool.TaskOverrides, error) {
 	var t claudepool.TaskOverrides
 	if o == nil {
@@ -55,6 +55,12 @@ func (s *Server) overrides(ctx context.Context, o *overrides) (claudepool.TaskOv
 		SystemPrompt: o.SystemPrompt, MaxTurns: o.MaxTurns,
 		Tools: o.Tools, AllowedTools: o.AllowedTools, DisallowedTools: o.DisallowedTools,
 		JSONSchema: json.RawMessage(o.JSONSchema),
+	}
+	if o.JSONSchema != nil {
+		var parsed jsonschema.Schema
+		if err := json.Unmarshal(o.JSONSchema, &parsed); err != nil {
+			return t, invalid("overrides.json_schema", "is no JSON schema: %v", err)
+		}
 	}
 	if len(o.MCPServers) > 0 {
 		t.MCPServers = make(map[string]claude.MCPServer, len(o.MCPServers))

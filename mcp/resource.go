@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/claudepool/claudepool"
@@ -163,8 +163,8 @@ func (s *Server) readTranscript(ctx context.Context, id string) (_ any, err erro
 		return nil, err
 	}
 	f, err := s.pool.Transcript(r.ID, r.Attempts)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no transcript of %s: %w", id, claudepool.ErrUnknownTask)
+	if errors.Is(err, claudepool.ErrNoTranscript) {
+		return nil, &jsonrpc.Error{Code: sdk.CodeResourceNotFound, Message: err.Error()}
 	}
 	if err != nil {
 		return nil, err

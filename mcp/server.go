@@ -162,23 +162,23 @@ func (s *Server) Run(ctx context.Context, t sdk.Transport) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	over := make(chan error, 1)
-	s.work.Go(func() { over <- session.Wait() })
+	var end error
+	over := make(chan struct{})
+	s.work.Go(func() { defer close(over); end = session.Wait() })
 	select {
-	case err := <-over:
-		return err
+	case <-over:
+		if pt.conn.eof.Load() {
+			return nil // what could not be answered any more is of no interest
+		}
+		return end
 	case <-ctx.Done():
 	case <-s.ctx.Done():
 	}
-	// Closing waits for the calls in progress; a connection whose reader stalls
-	// is cut off, which ends them.
-	cut := time.AfterFunc(closeGrace, func() {
-		if err := pt.conn.Close(); err != nil {
-			s.log.Debug("connection did not close cleanly", "err", err)
-		}
-	})
-	err = session.Close()
-	cut.Stop()
+	pt.conn.settle(over)
+	// Closed first, the connection ends the calls that are left, and no client
+	// that does not read can hold the session up.
+	err = pt.conn.Close()
+	session.Close()
 	<-over
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

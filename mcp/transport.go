@@ -3,8 +3,13 @@ package mcp
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -20,7 +25,7 @@ import (
 type patientTransport struct {
 	sdk.Transport
 	log  *slog.Logger
-	conn sdk.Connection // set by Connect
+	conn *patientConn // set by Connect
 }
 
 func (t *patientTransport) Connect(ctx context.Context) (sdk.Connection, error) {
@@ -28,30 +33,77 @@ func (t *patientTransport) Connect(ctx context.Context) (sdk.Connection, error) 
 	if err != nil {
 		return nil, err
 	}
-	t.conn = &patientConn{Connection: c, log: t.log}
+	t.conn = &patientConn{Connection: c, log: t.log, open: map[jsonrpc.ID]bool{}, answered: make(chan struct{}, 1)}
 	return t.conn, nil
 }
 
 type patientConn struct {
 	sdk.Connection
 	log *slog.Logger
+	eof atomic.Bool // the client has closed the connection
+
+	mu       sync.Mutex
+	open     map[jsonrpc.ID]bool // tool calls without an answer
+	answered chan struct{}       // holds a token after an answer
 }
 
 func (c *patientConn) Read(ctx context.Context) (jsonrpc.Message, error) {
 	for {
 		m, err := c.Connection.Read(ctx)
 		if err != nil {
+			c.eof.Store(errors.Is(err, io.EOF))
 			return nil, err
 		}
 		r, ok := m.(*jsonrpc.Request)
-		if !ok || r.Method != "notifications/cancelled" {
-			return m, nil
+		switch {
+		case ok && r.Method == "tools/call":
+			c.mu.Lock()
+			c.open[r.ID] = true
+			c.mu.Unlock()
+		case ok && r.Method == "notifications/cancelled":
+			var p sdk.CancelledParams
+			if json.Unmarshal(r.Params, &p) == nil && isTimeout(p.Reason) {
+				c.log.Debug("caller ran out of patience; its work goes on", "request", p.RequestID, "reason", p.Reason)
+				continue
+			}
 		}
-		var p sdk.CancelledParams
-		if json.Unmarshal(r.Params, &p) != nil || !isTimeout(p.Reason) {
-			return m, nil // the SDK judges what cannot be read
+		return m, nil
+	}
+}
+
+func (c *patientConn) Write(ctx context.Context, m jsonrpc.Message) error {
+	err := c.Connection.Write(ctx, m)
+	if r, ok := m.(*jsonrpc.Response); ok {
+		c.mu.Lock()
+		delete(c.open, r.ID)
+		c.mu.Unlock()
+		select {
+		case c.answered <- struct{}{}:
+		default:
 		}
-		c.log.Debug("caller ran out of patience; its work goes on", "request", p.RequestID, "reason", p.Reason)
+	}
+	return err
+}
+
+// settle waits until all tool calls are answered, but not for long. The SDK
+// itself sends no answers once a session is being closed.
+func (c *patientConn) settle(over <-chan struct{}) {
+	late := time.NewTimer(closeGrace)
+	defer late.Stop()
+	for {
+		c.mu.Lock()
+		left := len(c.open)
+		c.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		select {
+		case <-c.answered:
+		case <-over:
+			return
+		case <-late.C:
+			return
+		}
 	}
 }
 

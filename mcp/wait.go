@@ -92,11 +92,13 @@ func (s *Server) progress(ctx context.Context, session *sdk.ServerSession, token
 	})
 	tell = func(p progress) {
 		// The protocol wants the value to grow with each notification, also
-		// while nothing gets done: the fraction is the time passed.
+		// while nothing gets done: the fraction is the time passed. The whole
+		// is reached with the answer.
 		passed := time.Since(start).Seconds()
+		did := min(p.done, max(p.total-1, 0))
 		n := &sdk.ProgressNotificationParams{
 			ProgressToken: token, Message: p.message,
-			Progress: float64(p.done) + 0.9*passed/(passed+60), Total: float64(p.total),
+			Progress: float64(did) + 0.9*passed/(passed+60), Total: float64(p.total),
 		}
 		select {
 		case <-latest:
