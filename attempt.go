@@ -21,6 +21,7 @@ const (
 	leaseTime   = 30 * time.Second
 	leaseExtend = leaseTime / 3
 	leaseGiveUp = 2 * leaseTime / 3
+	leaseRetry  = time.Second // after an extension that failed
 )
 
 // costPoll is how often a running turn that has a cap is asked for its cost.
@@ -246,12 +247,13 @@ func (a *attempt) checkCost() {
 // watch keeps the claim and the bounds of a running attempt, until stop is closed.
 func (a *attempt) watch(stop <-chan struct{}) {
 	now := time.Now()
-	extended, deadline, poll := now, now.Add(a.limits.timeout), now.Add(costPoll)
+	extended, extend := now, now.Add(leaseExtend)
+	deadline, poll := now.Add(a.limits.timeout), now.Add(costPoll)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		quiet := time.Unix(0, a.life.Load()).Add(a.limits.stall)
-		next := earliest(extended.Add(leaseExtend), deadline, quiet)
+		next := earliest(extend, deadline, quiet)
 		if a.limits.cap > 0 {
 			next = earliest(next, poll)
 		}
@@ -277,16 +279,15 @@ func (a *attempt) watch(stop <-chan struct{}) {
 			a.spend()
 			poll = time.Now().Add(costPoll)
 		}
-		if now.Sub(extended) >= leaseExtend {
+		if !now.Before(extend) {
+			extend = now.Add(leaseRetry)
 			switch err := a.extend(); {
 			case err == nil:
-				extended = now
+				extended, extend = now, now.Add(leaseExtend)
 			case errors.Is(err, ErrFenced):
 				a.cancel(a.p.whyFenced(a.ctx, a.rec.ID))
 			case now.Sub(extended) >= leaseGiveUp:
 				a.cancel(fmt.Errorf("%w: it could not be extended: %w", errLostClaim, err))
-			default:
-				extended = extended.Add(time.Second) // try again soon
 			}
 		}
 	}

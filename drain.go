@@ -27,6 +27,7 @@ func (p *Pool) Drain(ctx context.Context) (DrainSummary, error) {
 		p.sched.close()
 		p.drained, p.drainErr = p.drain(ctx)
 		close(p.drainDone)
+		return p.drained, p.drainErr
 	}
 	select {
 	case <-p.drainDone:

@@ -1,6 +1,7 @@
 package claudepool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -144,9 +145,9 @@ func (p *Pool) whyNoMoney(ctx context.Context, r TaskRecord) (string, time.Time,
 	if err != nil || limit == 0 {
 		return "waits for tasks of higher rank, and is next after them", time.Time{}, err
 	}
-	need := max(r.Task.Overrides.MaxCost-r.Cost, 0)
-	if l.Spent+l.Reserved+max(need, 1) > limit {
-		return fmt.Sprintf("of the budget of %v, %v is spent and %v is reserved by running tasks; it waits for what they do not use", limit, l.Spent, l.Reserved), time.Time{}, nil
+	need := max(cmp.Or(r.Task.Overrides.MaxCost-r.Cost, p.cfg.DefaultCap), 1)
+	if need > limit-l.Spent-l.Reserved {
+		return fmt.Sprintf("of the budget of %v, %v is spent and %v is reserved by running tasks; the task needs %v and waits for more", limit, l.Spent, l.Reserved, need), time.Time{}, nil
 	}
 	return "waits for tasks of higher rank, and is next after them", time.Time{}, nil
 }

@@ -69,8 +69,9 @@ const launchTries = 3
 func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
 	o := s.options(&r.Task)
 	key := s.keyFor(r, &o)
-	session := continued(r)
-	if s.agent != nil && !isDone(s.agent) && s.key == key && s.held == session {
+	session := o.Resume
+	fits := s.agent != nil && !isDone(s.agent) && s.key == key && !o.Fork
+	if fits && s.held == session {
 		if err := s.agent.Apply(ctx, o.Settings); err == nil {
 			s.held = ""
 			return fromWarm, nil
@@ -79,7 +80,7 @@ func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
 		} else {
 			s.p.log.Warn("process is replaced: it did not take the task's settings", "slot", s.id, "task", r.ID, "err", err)
 		}
-	} else if s.agent != nil && !isDone(s.agent) && s.key == key && session == "" && s.p.ability.Warm {
+	} else if fits && session == "" && s.p.ability.Warm {
 		if s.reset(ctx); s.agent != nil { // it held a session that nobody came back for
 			return s.acquire(ctx, r)
 		}

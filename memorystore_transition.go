@@ -61,7 +61,7 @@ func (s *MemoryStore) Transition(ctx context.Context, tr Transition) (TaskRecord
 	} else if rec.Result != nil {
 		rec.setResult(new(*rec.Result))
 	}
-	if rec.Claim != nil && !t.claim(rec.Claim.Fence).open {
+	if rec.Claim != nil && rec.State != StateRunning && !t.claim(rec.Claim.Fence).open {
 		rec.Claim = nil
 		s.countTags(rec.Task.Tags, -1)
 		s.queue.vacate(rec.Lane)

@@ -158,7 +158,9 @@ func TestRealKilledProcessIsReplacedAndItsTaskResumed(t *testing.T) {
 
 func TestRealP5SixteenTasksNeverOvershootOneBudget(t *testing.T) {
 	// Each turn costs 1,000 input and 1,000 output tokens.
-	script := func(r *claudetest.Request) claudetest.Reply { return claudetest.Text("paid").Usage(claudetest.Usage{Input: 1000, Output: 1000}) }
+	script := func(r *claudetest.Request) claudetest.Reply {
+		return claudetest.Text("paid").Usage(claudetest.Usage{Input: 1000, Output: 1000})
+	}
 	p, _ := realPool(t, script, claudepool.PoolConfig{Slots: 4, Agent: claudepool.AgentConfig{Model: "claude-sonnet-5"}})
 	one, err := p.Run(t.Context(), claudepool.Task{Prompt: "what does one cost"})
 	if err != nil {

@@ -154,8 +154,11 @@ const MinShare Microdollars = 10_000
 
 // NotRunnable says why [PoolStore.Claim] found nothing. It is [ErrNotRunnable].
 type NotRunnable struct {
-	// NextAt is the earliest NotBefore of the tasks that wait for theirs,
-	// whoever can take them; zero when there are none.
+	// NextAt is when to ask again even if nothing happens until then: before
+	// it no task becomes runnable, or better than the one that Budget refuses,
+	// by the passing of time. Zero means never. A store may name too early a
+	// time, such as that of a task that waits for its slot too, but none that
+	// is not after the claim's Now.
 	NextAt time.Time
 	// Budget is set when the best task needs more money than is left (see
 	// [BudgetTerms]). Task is that task.
