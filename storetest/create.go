@@ -1,0 +1,262 @@
+package storetest
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/claude"
+)
+
+var createTests = []test{
+	{"a new task is pending, whatever else the caller says of it", func(t *testing.T, s *store) {
+		got := s.create("a", func(r *claudepool.TaskRecord) {
+			r.LaunchKey, r.Lane, r.ResumeSession = "key", "lane", "session"
+			r.State, r.Outcome, r.Fence, r.Cost, r.Attempts = claudepool.StateCompleted, claudepool.OutcomeOK, 7, 8, 9
+			r.Claim, r.Result = &claudepool.TaskClaim{Holder: "x"}, &claudepool.TaskResult{Output: "x"}
+			r.Started, r.First, r.Ended = at(1), at(1), at(1)
+		})
+		want := newTask("a")
+		want.LaunchKey, want.Lane, want.ResumeSession = "key", "lane", "session"
+		want.State = claudepool.StatePending
+		if diff := cmp.Diff(want, got, equal, anyVersion); diff != "" {
+			t.Errorf("record (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(got, s.task("a"), equal); diff != "" {
+			t.Errorf("what Task returns differs from what CreateTask did (-created +read):\n%s", diff)
+		}
+	}},
+	{"every field of a task is kept", func(t *testing.T, s *store) {
+		task := fullTask(t)
+		s.create("a", func(r *claudepool.TaskRecord) { r.Task = task })
+		if diff := cmp.Diff(task, s.task("a").Task); diff != "" {
+			t.Errorf("task (-want +got):\n%s", diff)
+		}
+	}},
+	{"no tools are not the same as any tools", func(t *testing.T, s *store) {
+		s.create("none", func(r *claudepool.TaskRecord) { r.Task.Overrides.Tools = []string{} })
+		s.create("any")
+		if got := s.task("none").Task.Overrides.Tools; got == nil || len(got) > 0 {
+			t.Errorf("empty list of tools came back as %#v", got)
+		}
+		if got := s.task("any").Task.Overrides.Tools; got != nil {
+			t.Errorf("nil list of tools came back as %#v", got)
+		}
+	}},
+	{"what was put in cannot be changed from outside", func(t *testing.T, s *store) {
+		in := newTask("a", func(r *claudepool.TaskRecord) { r.Task = fullTask(t) })
+		created, _, err := s.CreateTask(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scribble(&in)
+		scribble(&created)
+		claimed := s.claim(func(r *claudepool.ClaimRequest) { r.Now = at(1e6); r.Accepts = func(_, _ string) bool { return true } })
+		scribble(&claimed)
+		result := fullResult(t)
+		moved := s.move(s.task("a"), claudepool.StateFailed, func(tr *claudepool.Transition) {
+			tr.Attempt = &claudepool.Attempt{Models: map[string]claude.ModelUsage{"m": {Input: 1}}}
+			tr.Result = result
+			tr.Outcome = claudepool.OutcomeAgentError
+		})
+		scribble(result)
+		scribble(&moved)
+		read := s.task("a")
+		scribble(&read)
+		attempts := s.attempts("a")
+		scribble(&attempts)
+		for r, err := range s.Tasks(t.Context(), claudepool.TaskFilter{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			scribble(&r)
+		}
+
+		got := s.task("a")
+		if diff := cmp.Diff(fullTask(t), got.Task); diff != "" {
+			t.Errorf("task (-want +got):\n%s", diff)
+		}
+		want := fullResult(t)
+		want.TaskID, want.State, want.Outcome, want.Success = "a", claudepool.StateFailed, claudepool.OutcomeAgentError, false
+		want.Cost, want.Estimated, want.Attempts = 0, false, 1
+		if diff := cmp.Diff(want, got.Result); diff != "" {
+			t.Errorf("result (-want +got):\n%s", diff)
+		}
+		if got := s.attempts("a")[0].Models; !cmp.Equal(got, map[string]claude.ModelUsage{"m": {Input: 1}}) {
+			t.Errorf("models of the attempt are %v", got)
+		}
+	}},
+	{"an id is used once", func(t *testing.T, s *store) {
+		s.create("a")
+		_, created, err := s.CreateTask(t.Context(), newTask("a"))
+		wantError(t, "second CreateTask", err, claudepool.ErrDuplicate)
+		_, _, err = s.CreateTask(t.Context(), newTask(""))
+		var invalid *claudepool.InvalidError
+		if !errors.As(err, &invalid) {
+			t.Errorf("CreateTask without an id: error %v, want an InvalidError", err)
+		}
+		if created {
+			t.Error("second CreateTask says it created the task")
+		}
+	}},
+	{"the same idempotency key returns the task as it is now", func(t *testing.T, s *store) {
+		keyed := func(r *claudepool.TaskRecord) { r.Task.IdempotencyKey, r.Task.Prompt = "key", "same" }
+		s.create("a", keyed)
+		want := s.finish(s.claim(), 5)
+		got, created, err := s.CreateTask(t.Context(), newTask("b", keyed))
+		if err != nil || created {
+			t.Fatalf("second CreateTask = created %v, error %v", created, err)
+		}
+		if diff := cmp.Diff(want, got, equal); diff != "" {
+			t.Errorf("record (-want +got):\n%s", diff)
+		}
+		_, err = s.Task(t.Context(), "b")
+		wantError(t, "Task of the second id", err, claudepool.ErrUnknownTask)
+	}},
+	{"an idempotency key belongs to its owner and its prompt", func(t *testing.T, s *store) {
+		keyed := func(owner, prompt string) func(*claudepool.TaskRecord) {
+			return func(r *claudepool.TaskRecord) {
+				r.Task.Owner, r.Task.Prompt, r.Task.IdempotencyKey = owner, prompt, "key"
+			}
+		}
+		s.create("a", keyed("one", "x"))
+		s.create("b", keyed("two", "y"))
+		_, created, err := s.CreateTask(t.Context(), newTask("c", keyed("one", "y")))
+		wantError(t, "CreateTask with another prompt", err, claudepool.ErrKeyReused)
+		if created {
+			t.Error("it says that it created the task")
+		}
+		s.create("c", func(r *claudepool.TaskRecord) { r.Task.Prompt = "do a" })
+		s.create("d", func(r *claudepool.TaskRecord) { r.Task.Prompt = "do a" }) // without a key there is nothing to reuse
+	}},
+	{"one of many submissions with the same key creates the task", func(t *testing.T, s *store) {
+		var created atomic.Int64
+		var wg sync.WaitGroup
+		ids := make([]claudepool.TaskID, 16)
+		for i := range ids {
+			wg.Go(func() {
+				r, isNew, err := s.CreateTask(t.Context(), newTask(string(rune('a'+i)), func(r *claudepool.TaskRecord) {
+					r.Task.IdempotencyKey, r.Task.Prompt = "key", "same"
+				}))
+				if err != nil {
+					t.Errorf("CreateTask: %v", err)
+				}
+				if isNew {
+					created.Add(1)
+				}
+				ids[i] = r.ID
+			})
+		}
+		wg.Wait()
+		if n := created.Load(); n != 1 {
+			t.Errorf("%d tasks were created, want 1", n)
+		}
+		for _, id := range ids {
+			if id != ids[0] {
+				t.Errorf("submissions got different tasks: %v", ids)
+				break
+			}
+		}
+	}},
+}
+
+// fullTask returns a task that says something in every field.
+func fullTask(t *testing.T) claudepool.Task {
+	t.Helper()
+	task := claudepool.Task{
+		Prompt: "héllo\n\x00\U0001F600 'quoted' \"double\"", Images: []claude.Image{{MediaType: "image/png", Data: []byte{0, 1, 255}}},
+		Commands: true, Tags: []string{"one", "two"}, Priority: -3,
+		Overrides: claudepool.TaskOverrides{
+			AgentConfig: claudepool.AgentConfig{
+				Model: "m", Effort: claude.EffortHigh, PermissionMode: claude.PermissionPlan, SystemPrompt: "s", AppendPrompt: "a", MaxTurns: 4,
+				Tools: []string{"Read"}, AllowedTools: []string{"Bash(git *)"}, DisallowedTools: []string{"Write"},
+				MCPServers: map[string]claude.MCPServer{"x": json.RawMessage(`{"command":"x"}`)},
+				JSONSchema: json.RawMessage(`{"type":"object"}`), AddDirs: []string{"/tmp"},
+				Agents: json.RawMessage(`{"a":{}}`), Settings: json.RawMessage(`{"b":1}`), FallbackModel: "f",
+			},
+			MaxCost: 1e6, Timeout: time.Minute,
+		},
+		Session: claudepool.Session{Task: "t", ID: "i", Fork: true}, KeepSession: time.Second, Slot: "slot-0", Role: "reviewer",
+		WorkDir: "/work", Env: map[string]string{"A": "B"}, Isolation: claudepool.IsolationNone,
+		NotBefore: at(5), QueueTimeout: time.Hour, StallTimeout: 2 * time.Minute,
+		Retry: claudepool.RetryPolicy{Max: 1, First: 2, Most: 3}, OnCrash: claudepool.CrashRerun,
+		IdempotencyKey: "key", Owner: "me", Parent: "p", Allowance: &claudepool.Allowance{ID: "fan", Limit: 9e6},
+	}
+	wantFull(t, reflect.ValueOf(task), "Task")
+	return task
+}
+
+// fullResult returns a result that says something in every field.
+func fullResult(t *testing.T) *claudepool.TaskResult {
+	t.Helper()
+	r := &claudepool.TaskResult{
+		TaskID: "x", State: claudepool.StateCompleted, Outcome: claudepool.OutcomeOK, Success: true,
+		Output: "out\n\U0001F600", Structured: json.RawMessage(`{"a":[1]}`),
+		Failure: &claudepool.Failure{
+			Class: claudepool.OutcomeAgentError, Message: "m", ExitCode: new(3), Stderr: "e", Command: "c", RetryAt: at(99),
+		},
+		Denials: []claude.Denial{{Tool: "Bash", ToolUseID: "u", Input: json.RawMessage(`{"b":2}`)}},
+		Cost:    77, Estimated: true, Models: map[string]claude.ModelUsage{"m": {Input: 1, Output: 2, CacheRead: 3, CacheCreation: 4, Cost: 5}},
+		Turns: 6, Attempts: 7, SlotID: "slot-0", SessionID: "session", Model: "m",
+		Queued: 1, Ran: 2, FirstToken: 3, Total: 4,
+	}
+	wantFull(t, reflect.ValueOf(*r), "TaskResult")
+	return r
+}
+
+// wantFull checks that no field of a struct is zero, so that the suite notices
+// a field that it does not know.
+func wantFull(t *testing.T, v reflect.Value, path string) {
+	t.Helper()
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Type() == reflect.TypeFor[time.Time]() || v.Kind() != reflect.Struct {
+		if v.IsZero() {
+			t.Fatalf("%s is not filled in: the suite must learn of it", path)
+		}
+		return
+	}
+	for i := range v.NumField() {
+		wantFull(t, v.Field(i), path+"."+v.Type().Field(i).Name)
+	}
+}
+
+// scribble overwrites everything that p leads to through pointers, slices and maps.
+func scribble(p any) { scribbleValue(reflect.ValueOf(p).Elem()) }
+
+func scribbleValue(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			scribbleValue(v.Elem())
+			v.Elem().SetZero()
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			scribbleValue(v.Index(i))
+			v.Index(i).SetZero()
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			inner := reflect.New(v.Type().Elem()).Elem()
+			inner.Set(v.MapIndex(key))
+			scribbleValue(inner)
+		}
+		v.Clear()
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			return
+		}
+		for i := range v.NumField() {
+			scribbleValue(v.Field(i))
+		}
+	}
+}
