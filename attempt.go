@@ -195,11 +195,16 @@ func (a *attempt) compose() (claude.Prompt, error) {
 	if a.rec.ResumeSession != "" {
 		return claude.Prompt{Text: continuePrompt}, nil
 	}
+	prompt := claude.Prompt{Text: t.Prompt, Images: t.Images, Commands: t.Commands}
+	if t.Commands && strings.HasPrefix(t.Prompt, "/") {
+		return prompt, nil // with anything before it, it would be no command
+	}
 	values, err := a.p.store.Context(a.ctx)
 	if err != nil {
 		return claude.Prompt{}, fmt.Errorf("read the run context: %w", err)
 	}
-	return claude.Prompt{Text: contextBlock(values) + t.Prompt, Images: t.Images, Commands: t.Commands && len(values) == 0}, nil
+	prompt.Text = contextBlock(values) + t.Prompt
+	return prompt, nil
 }
 
 // observe takes note of what the agent does.

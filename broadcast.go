@@ -39,12 +39,15 @@ type subscription struct {
 	done bool
 }
 
+// hasReaders reports whether anybody reads events at all.
+func (b *broadcast) hasReaders() bool { return b.readers.Load() > 0 }
+
 // wantsAgents reports whether anybody reads agent events.
 func (b *broadcast) wantsAgents() bool { return b.agents.Load() > 0 }
 
 // publish numbers e, sets its time, and offers it to everybody who asked for it.
 func (b *broadcast) publish(e Event) {
-	if b.readers.Load() == 0 {
+	if !b.hasReaders() {
 		return
 	}
 	e.At = time.Now()

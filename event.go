@@ -40,7 +40,7 @@ type Event struct {
 	SlotState SlotState
 	Agent     claude.Event // for EventAgent
 	Cost      Microdollars // for EventSpend: of the attempt
-	Spent     Microdollars // for EventSpend: of all, in the budget's window
+	Spent     Microdollars // for EventSpend: of all, in the budget's window; 0 if the store did not tell
 	Message   string
 	Until     time.Time // for EventPool and EventRateLimit: when it is expected to end
 	Lost      int       // for EventLagged

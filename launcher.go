@@ -3,15 +3,29 @@ package claudepool
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/internal/proctree"
 )
 
 // claudeLauncher starts the Claude CLI.
 type claudeLauncher struct {
 	path string
 	env  map[string]string
+}
+
+// recoverOrphans ends what pools of this user left behind that were killed
+// together with everything that watched over their processes.
+func recoverOrphans(ctx context.Context, log *slog.Logger) {
+	ended, err := proctree.Recover(ctx)
+	for _, r := range ended {
+		log.Warn("processes of a dead program were ended", "host", r.Host, "processes", len(r.Procs))
+	}
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		log.Error("processes of dead programs could not all be looked for", "err", err)
+	}
 }
 
 // Probe implements [Prober].

@@ -92,6 +92,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	}
 	if p.launcher == nil {
 		p.launcher = claudeLauncher{path: cfg.ClaudePath, env: cfg.Env}
+		recoverOrphans(ctx, p.log)
 	}
 	if cfg.Permission != nil {
 		p.defaults.Permission = refuseAll // tells the options apart; each slot puts its own in

@@ -25,11 +25,11 @@ func (p *Pool) resolveSession(ctx context.Context, r *TaskRecord) (ready bool, e
 	switch {
 	case err != nil:
 		return true, fmt.Errorf("%w: %w", errInvalidSession, err)
-	case before.SessionID != "" && before.State != StateRunning:
-		r.Task.Session.ID = before.SessionID
-		return true, nil
-	case before.State.Terminal():
+	case !before.State.Terminal():
+		return false, nil
+	case before.SessionID == "":
 		return true, fmt.Errorf("%w: task %s ended %s before it had one", errInvalidSession, from, before.Outcome)
 	}
-	return false, nil
+	r.Task.Session.ID = before.SessionID
+	return true, nil
 }

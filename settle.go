@@ -48,7 +48,21 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 		p.meter.restarted()
 	}
 	p.gate.ended(v.outcome, v.message, resetTime(res))
-	p.events.publish(Event{Kind: EventSpend, TaskID: a.rec.ID, SlotID: a.s.id, Outcome: v.outcome, Cost: at.Cost})
+	a.tellSpend(at)
+}
+
+// tellSpend publishes what the attempt has cost, if anybody listens.
+func (a *attempt) tellSpend(at *Attempt) {
+	if !a.p.events.hasReaders() {
+		return
+	}
+	e := Event{Kind: EventSpend, TaskID: at.TaskID, SlotID: at.SlotID, Outcome: at.Outcome, Cost: at.Cost}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), time.Second)
+	defer cancel()
+	if l, err := a.p.ledger(ctx); err == nil {
+		e.Spent = l.Spent
+	}
+	a.p.events.publish(e)
 }
 
 // record is the attempt as the ledger and the history keep it.

@@ -43,11 +43,12 @@ type slot struct {
 
 	// Owned by run.
 	agent  Agent
-	key    string    // launch key of the agent
-	born   time.Time // of the agent
-	served int       // tasks of the agent
-	held   string    // session that the agent still holds for a follow-up
-	until  time.Time // end of that hold
+	key    string       // launch key of the agent
+	born   time.Time    // of the agent
+	served int          // tasks of the agent
+	held   string       // session that the agent still holds for a follow-up
+	until  time.Time    // end of that hold
+	stray  Microdollars // what turns nobody asked for have cost, as far as charged
 	// failures are the times of the last failures, for the circuit.
 	failures []time.Time
 
@@ -215,6 +216,7 @@ func (s *slot) serve(ctx context.Context, t assignment) {
 		return
 	}
 	s.served++
+	s.chargeStray()
 	switch {
 	case !usable:
 		s.discard()
@@ -272,7 +274,7 @@ func (s *slot) memory() int64 {
 
 // adopt makes a the slot's process.
 func (s *slot) adopt(a Agent, key string) {
-	s.agent, s.key, s.born, s.served, s.held = a, key, time.Now(), 0, ""
+	s.agent, s.key, s.born, s.served, s.held, s.stray = a, key, time.Now(), 0, "", 0
 	s.mu.Lock()
 	s.live = a
 	s.recycle = ""
@@ -290,6 +292,7 @@ func (s *slot) discard() {
 	if a == nil {
 		return
 	}
+	s.chargeStray()
 	s.agent, s.key, s.held = nil, "", ""
 	s.mu.Lock()
 	s.live = nil
@@ -299,6 +302,30 @@ func (s *slot) discard() {
 	if err := a.Close(ctx); err != nil {
 		s.p.log.Error("process could not be ended; look for what it left", "slot", s.id, "pid", a.Info().PID, "err", err)
 	}
+}
+
+// chargeStray charges what the process has spent on turns that nobody asked for.
+// No task is to blame, but the money is gone.
+func (s *slot) chargeStray() {
+	a, ok := s.agent.(interface {
+		Unsolicited() (cost Microdollars, turns int)
+	})
+	if !ok {
+		return
+	}
+	cost, turns := a.Unsolicited()
+	if cost <= s.stray {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.p.ctx), 5*time.Second)
+	defer cancel()
+	why := fmt.Sprintf("%d turns nobody asked for in the process of %s", turns, s.id)
+	if err := s.p.store.Charge(ctx, time.Now(), cost-s.stray, why); err != nil {
+		s.p.log.Error("cost could not be charged", "slot", s.id, "cost", cost-s.stray, "err", err)
+		return
+	}
+	s.p.log.Warn("process ran turns that nobody asked for", "slot", s.id, "turns", turns, "cost", cost-s.stray)
+	s.stray = cost
 }
 
 // crashed notes the death of an idle process. The first one in a while is
