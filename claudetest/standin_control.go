@@ -435,12 +435,14 @@ func (s *standIn) claim(r *controlRequest) (any, error) {
 		if !slices.Contains(modes, r.PermissionMode) || r.PermissionMode == "bypassPermissions" && !s.args.allowBypass {
 			return nil, &controlError{"", "permission_mode_not_claimable: " + r.PermissionMode}
 		}
-		s.set.mode = r.PermissionMode
 	}
 	for k, v := range r.Env {
 		if err := os.Setenv(k, v); err != nil {
 			return nil, &controlError{"", "invalid_request: env " + err.Error()}
 		}
+	}
+	if r.PermissionMode != "" {
+		s.set.mode = r.PermissionMode
 	}
 	s.set.cwd = r.CWD
 	s.set.dirs = append(s.set.dirs, r.AdditionalDirs...)
