@@ -78,7 +78,7 @@ func (t *Tree) beginEnd(ctx context.Context, ask func(context.Context) error) *e
 func (t *Tree) end(patience context.Context, ask func(context.Context) error) error {
 	finish := t.ask(patience, ask)
 	err := t.endLeader(patience)
-	t.Stdin.Close() // closed before is fine
+	t.Stdin.Close() // frees an ask that writes; closed before is fine
 	finish()
 	if err == nil {
 		_, err = sweep(patience, min(t.grace, strayGrace), t.remains)
@@ -105,7 +105,6 @@ func (t *Tree) ask(patience context.Context, ask func(context.Context) error) (f
 	ctx, cancel := context.WithTimeout(patience, t.grace)
 	answer := make(chan error, 1)
 	go func() { answer <- ask(ctx) }()
-	finish = func() {}
 	select {
 	case err := <-answer:
 		if err == nil {
@@ -127,7 +126,6 @@ func (t *Tree) endLeader(patience context.Context) error {
 	if err := t.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	t.Stdin.Close()
 	t.wait(patience, t.grace)
 	if err := t.signal(syscall.SIGKILL); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -37,6 +38,8 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Setenv("CLAUDEPOOL_STATE_DIR", dir)
+	flag.Parse()
+	flag.Set("test.parallel", "16") // the tests wait for other processes far more than they compute
 	code := m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
@@ -177,8 +180,10 @@ func descendant(kind string) []int {
 	case "unmarked": // has cleared its environment, but stayed in the group
 		os.Unsetenv(proctree.EnvTree)
 		return spawn("deaf", nil, false)
-	case "holder": // holds stdout
+	case "holder": // holds stdin and stdout
 		return spawn("deaf", nil, true)
+	case "far holder": // holds them in a session of its own
+		return spawn("deaf", &syscall.SysProcAttr{Setsid: true}, true)
 	case "setsid":
 		return spawn("deaf", &syscall.SysProcAttr{Setsid: true}, false)
 	case "daemon": // in a session of its own, its parent gone
@@ -193,7 +198,7 @@ func spawn(role string, attr *syscall.SysProcAttr, hold bool) []int {
 	cmd.Env = append(slices.Clone(os.Environ()), envRole+"="+role)
 	cmd.SysProcAttr = attr
 	if hold {
-		cmd.Stderr = os.Stdout
+		cmd.Stdin, cmd.Stderr = os.Stdin, os.Stdout
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -124,9 +124,7 @@ func check(cmd *exec.Cmd, o Options) error {
 
 // launch starts the leader.
 func (t *Tree) launch() (err error) {
-	t.cmd.Env = append(slices.DeleteFunc(slices.Clone(t.cmd.Env), func(kv string) bool {
-		return strings.HasPrefix(kv, EnvTree+"=")
-	}), EnvTree+"="+t.marker)
+	t.cmd.Env = append(slices.Clip(t.cmd.Env), EnvTree+"="+t.marker) // of several, exec takes the last
 	t.cmd.SysProcAttr = ownGroup()
 	if t.cmd.ExtraFiles, err = closedFiles(); err != nil {
 		return fmt.Errorf("list the open files, which a tree must not inherit: %w", err)

@@ -27,6 +27,10 @@ type watchdog struct {
 	stopping chan struct{} // closed by stop
 }
 
+// readyPatience is how long a shell may take to start: End of another tree may
+// be waiting for the turn meanwhile.
+const readyPatience = 10 * time.Second
+
 // watchdogPatience is how long the watchdog may take to read a line or to exit.
 const watchdogPatience = 2 * time.Second
 
@@ -72,6 +76,8 @@ func startWatchdog(ctx context.Context, token string) (_ *watchdog, err error) {
 
 // ready waits for the watchdog's word that it is at work.
 func ready(ctx context.Context, out *os.File) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyPatience, fmt.Errorf("/bin/sh gave no sign of life for %v", readyPatience))
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { out.SetReadDeadline(time.Now()) })
 	defer stop()
 	line, err := bufio.NewReader(out).ReadString('\n')
