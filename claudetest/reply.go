@@ -172,6 +172,17 @@ func (r Reply) HangMidStream() Reply { r.end = hangWithin; return r }
 // FailMidStream ends the stream with an error event in the middle of the content.
 func (r Reply) FailMidStream() Reply { r.end = errorWithin; return r }
 
+// Text returns the text of r, without thinking and tool calls.
+func (r Reply) Text() string {
+	var b strings.Builder
+	for _, rb := range r.blocks {
+		if rb.kind == "text" {
+			b.WriteString(rb.text)
+		}
+	}
+	return b.String()
+}
+
 var errCut = errors.New("cut by the script")
 
 // write sends r. An error means that the connection must be cut.
