@@ -139,7 +139,7 @@ func (g *gate) tell(h *Hold) {
 func permanent(err error) bool {
 	var version *claude.VersionError
 	var option *claude.OptionError
-	return errors.Is(err, claude.ErrNotFound) || errors.Is(err, claude.ErrNotClaude) || errors.Is(err, claude.ErrNotLoggedIn) ||
+	return errors.Is(err, claude.ErrNotFound) || errors.Is(err, claude.ErrNotClaude) || errors.Is(err, claude.ErrNotLoggedIn) || errors.Is(err, claude.ErrNoSession) ||
 		errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrPermission) || errors.As(err, &version) || errors.As(err, &option)
 }
 
@@ -149,7 +149,7 @@ func launchClass(err error) Outcome {
 	switch {
 	case errors.Is(err, claude.ErrNotLoggedIn):
 		return OutcomeAuth
-	case errors.As(err, &option):
+	case errors.As(err, &option), errors.Is(err, claude.ErrNoSession):
 		return OutcomeInvalid
 	}
 	return OutcomeLaunch

@@ -18,13 +18,20 @@ const (
 	fromSpawn               // one started for the task
 )
 
-// options returns how to start the slot's process, for a task if there is one.
+// options returns how to start the slot's process now, for a task if there is one.
 func (s *slot) options(t *Task) claude.Options {
-	s.mu.Lock()
-	cfg := s.cfg
-	s.mu.Unlock()
-	o := s.p.cfg.options(cfg, t)
+	o := s.own
+	if t != nil && !t.plain() {
+		o = s.configure(t)
+	}
 	o.MaxCost = Microdollars(s.p.limit.Load()) // a second belt: the pool's own checks are the first
+	return o
+}
+
+// configure makes the options of the slot's process, for a task if there is
+// one. The budget, which can change, is not in them.
+func (s *slot) configure(t *Task) claude.Options {
+	o := s.p.cfg.options(s.cfg, t)
 	if s.p.cfg.Permission != nil {
 		o.Permission = s.permission
 	}
@@ -118,10 +125,13 @@ func (s *slot) keyFor(r *TaskRecord, o *claude.Options) string {
 	if session == "" {
 		session, fork = r.Task.Session.ID, r.Task.Session.Fork
 	}
+	key := s.ownKey
 	if session != "" {
 		o.SystemPrompt, o.AppendSystemPrompt = "", ""
 	}
-	key := o.LaunchKey()
+	if session != "" || !r.Task.plain() {
+		key = o.LaunchKey()
+	}
 	o.Resume, o.Fork = session, fork
 	return key
 }

@@ -190,3 +190,71 @@ func TestRealP5SixteenTasksNeverOvershootOneBudget(t *testing.T) {
 		t.Errorf("census = %+v, want every task ok or out of budget", out.Census)
 	}
 }
+
+func TestRealPromptsOfAnySize(t *testing.T) {
+	p, _ := realPool(t, func(*claudetest.Request) claudetest.Reply { return claudetest.Text("read it") }, claudepool.PoolConfig{})
+	for _, tc := range []struct {
+		size int
+		want claudepool.Outcome
+	}{{1 << 20, claudepool.OutcomeOK}, {20 << 20, claudepool.OutcomeInvalid}, {5, claudepool.OutcomeOK}} {
+		r := wait(t, p, submit(t, p, claudepool.Task{Prompt: strings.Repeat("a", tc.size)}))
+		if r.Outcome != tc.want {
+			t.Errorf("%d bytes ended %s (%+v), want %s", tc.size, r.Outcome, r.Failure, tc.want)
+		}
+	}
+}
+
+func TestRealNotLoggedIn(t *testing.T) {
+	cli := claudetest.CLI(t)
+	iso := claudetest.Isolate(t, claudetest.NewAPI(t, claudetest.Echo))
+	delete(iso.Env, "ANTHROPIC_API_KEY")
+	t.Setenv("ANTHROPIC_API_KEY", "") // the sealed environment lets it through
+	os.Unsetenv("ANTHROPIC_API_KEY")
+	p := build(t, claudepool.PoolConfig{ClaudePath: cli, Env: iso.Env, WorkDir: iso.Dir})
+	begin := time.Now()
+	r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "x"}))
+	if r.Outcome != claudepool.OutcomeAuth {
+		t.Errorf("ended %s (%+v), want auth", r.Outcome, r.Failure)
+	}
+	t.Logf("told after %v: %s", time.Since(begin).Round(time.Millisecond), r.Failure.Message)
+}
+
+func TestRealStructuredOutput(t *testing.T) {
+	script := claudetest.Match(
+		claudetest.When("give it", claudetest.ToolUse("StructuredOutput", map[string]any{"n": 7})),
+	)
+	p, _ := realPool(t, script, claudepool.PoolConfig{Retry: claudepool.RetryPolicy{Max: -1}})
+	schema := claudepool.TaskOverrides{AgentConfig: claudepool.AgentConfig{JSONSchema: []byte(`{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}`)}}
+	r, err := p.Run(t.Context(), claudepool.Task{Prompt: "give it", Overrides: schema})
+	if err != nil || string(r.Structured) != `{"n":7}` {
+		t.Errorf("structured output = %s, %v", r.Structured, err)
+	}
+	r = wait(t, p, submit(t, p, claudepool.Task{Prompt: "just talk", Overrides: schema}))
+	if r.Outcome != claudepool.OutcomeSchema {
+		t.Errorf("talk without output ended %s, want schema", r.Outcome)
+	}
+}
+
+func TestRealSessionsContinue(t *testing.T) {
+	script := func(r *claudetest.Request) claudetest.Reply { return claudetest.Text(strings.Join(r.Prompts, "|")) }
+	p, _ := realPool(t, script, claudepool.PoolConfig{})
+	first, err := p.Run(t.Context(), claudepool.Task{Prompt: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Run(t.Context(), claudepool.Task{Prompt: "between"}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := p.Run(t.Context(), claudepool.Task{Prompt: "two", Session: claudepool.Session{Task: first.TaskID}, KeepSession: time.Minute})
+	if err != nil || again.Output != "one|two" {
+		t.Errorf("resumed: %q, %v; want one|two", again.Output, err)
+	}
+	kept, err := p.Run(t.Context(), claudepool.Task{Prompt: "three", Session: claudepool.Session{Task: again.TaskID}})
+	if err != nil || kept.Output != "one|two|three" {
+		t.Errorf("kept: %q, %v; want one|two|three", kept.Output, err)
+	}
+	gone := wait(t, p, submit(t, p, claudepool.Task{Prompt: "x", Session: claudepool.Session{ID: "11111111-2222-4333-8444-555555555555"}}))
+	if gone.Outcome != claudepool.OutcomeInvalid {
+		t.Errorf("a session that never was ended %s (%+v), want invalid", gone.Outcome, gone.Failure)
+	}
+}

@@ -1,10 +1,11 @@
 package claudepool
 
 import (
-	"container/list"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,97 +25,73 @@ type scheduler struct {
 }
 
 func newScheduler(p *Pool) *scheduler {
-	return &scheduler{p: p, wake: make(chan struct{}, 1), idle: newIdleSet()}
+	return &scheduler{p: p, wake: make(chan struct{}, 1)}
 }
 
 // idleSet holds the slots that are ready for a task, the longest idle first.
-type idleSet struct {
-	all   *list.List              // of *slot
-	byKey map[string]*list.List   // by the launch key of the slot's process
-	at    map[*slot]*list.Element // in all
-	atKey map[*slot]*list.Element // in byKey
-	held  map[string]*slot        // by the session that the slot's process holds
-	holds map[*slot]string        // the same the other way round
-	keys  map[*slot]string
+type idleSet []idleSlot
+
+type idleSlot struct {
+	*slot
+	key     string // launch key of the slot's process
+	session string // that the process holds for a follow-up, or empty
 }
 
-func newIdleSet() idleSet {
-	return idleSet{
-		all: list.New(), byKey: map[string]*list.List{}, at: map[*slot]*list.Element{}, atKey: map[*slot]*list.Element{},
-		held: map[string]*slot{}, holds: map[*slot]string{}, keys: map[*slot]string{},
+func (i *idleSet) add(s idleSlot) { *i = append(*i, s) }
+
+// remove takes s out and returns it as it was there, or false.
+func (i *idleSet) remove(s *slot) (idleSlot, bool) {
+	at := slices.IndexFunc(*i, func(e idleSlot) bool { return e.slot == s })
+	if at < 0 {
+		return idleSlot{}, false
 	}
+	e := (*i)[at]
+	*i = slices.Delete(*i, at, at+1)
+	return e, true
 }
 
-func (i *idleSet) add(s *slot, key, session string) {
-	i.at[s] = i.all.PushBack(s)
-	if session != "" {
-		i.held[session], i.holds[s] = s, session
-		return // its process is somebody's; the key is no reason to choose it
-	}
-	l := i.byKey[key]
-	if l == nil {
-		l = list.New()
-		i.byKey[key] = l
-	}
-	i.keys[s], i.atKey[s] = key, l.PushBack(s)
+// accepts reports whether a slot answers to a pin.
+func (i idleSet) accepts(name, role string) bool {
+	return slices.ContainsFunc(i, func(e idleSlot) bool { return e.answersTo(name, role) })
 }
 
-// remove takes s out and reports whether it was there.
-func (i *idleSet) remove(s *slot) bool {
-	e, ok := i.at[s]
-	if !ok {
-		return false
+// key returns the launch key that all processes have but those that are
+// somebody's, or nothing when they differ.
+func (i idleSet) key() string {
+	key := ""
+	for _, e := range i {
+		switch {
+		case e.session != "":
+		case key == "":
+			key = e.key
+		case key != e.key:
+			return ""
+		}
 	}
-	i.all.Remove(e)
-	delete(i.at, s)
-	if session, ok := i.holds[s]; ok {
-		delete(i.holds, s)
-		delete(i.held, session)
-		return true
-	}
-	key := i.keys[s]
-	if l := i.byKey[key]; l.Len() == 1 {
-		delete(i.byKey, key)
-	} else {
-		l.Remove(i.atKey[s])
-	}
-	delete(i.keys, s)
-	delete(i.atKey, s)
-	return true
+	return key
 }
 
 // choose returns the slot that suits a task best: the one that holds its
-// session, one whose process fits, the one with no process or the longest idle
-// one, and at last one that holds somebody's session. Nil means that none may
-// run it.
-func (i *idleSet) choose(r *TaskRecord) *slot {
+// session, the last used of those whose process fits, the longest idle one, and
+// at last one that holds somebody's session. Nil means that none may run it.
+func (i idleSet) choose(r *TaskRecord) *slot {
 	pinned := r.Task.Slot != "" || r.Task.Role != ""
-	fits := func(s *slot) bool { return !pinned || s.answersTo(r.Task.Slot, r.Task.Role) }
-	if session := continued(r); session != "" {
-		if s := i.held[session]; s != nil && fits(s) {
-			return s
-		}
-	} else if l := i.byKey[r.LaunchKey]; l != nil {
-		for e := l.Back(); e != nil; e = e.Prev() { // the last used is the warmest
-			if s := e.Value.(*slot); fits(s) {
-				return s
-			}
-		}
-	}
-	var last *slot
-	for e := i.all.Front(); e != nil; e = e.Next() {
-		s := e.Value.(*slot)
-		if !fits(s) {
-			continue
-		}
-		if _, holds := i.holds[s]; !holds {
-			return s
-		}
-		if last == nil {
-			last = s
+	session := continued(r)
+	var free, held *slot
+	for _, e := range slices.Backward(i) {
+		switch {
+		case pinned && !e.answersTo(r.Task.Slot, r.Task.Role):
+		case e.session != "" && e.session == session:
+			return e.slot
+		case e.session != "":
+			held = e.slot
+		case session == "" && e.key == r.LaunchKey:
+			return e.slot // the last used is the warmest
+		default:
+			free = e.slot
 		}
 	}
-	return last
+	return cmp.Or(free, held)
 }
 
 // continued returns the session that a task goes on in, if it is known.
@@ -146,7 +123,7 @@ func (s *scheduler) kick() {
 // session the session that it holds for a follow-up, if any.
 func (s *scheduler) offer(sl *slot, key, session string) {
 	s.mu.Lock()
-	s.idle.add(sl, key, session)
+	s.idle.add(idleSlot{sl, key, session})
 	s.mu.Unlock()
 	s.kick()
 }
@@ -156,7 +133,8 @@ func (s *scheduler) offer(sl *slot, key, session string) {
 func (s *scheduler) take(sl *slot) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.idle.remove(sl)
+	_, ok := s.idle.remove(sl)
+	return ok
 }
 
 // setPaused reports whether that changed anything.
@@ -185,7 +163,7 @@ func (s *scheduler) close() {
 func (s *scheduler) idleCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.idle.all.Len()
+	return len(s.idle)
 }
 
 // loop dispatches whenever something may have changed.
@@ -247,17 +225,11 @@ func (s *scheduler) dispatch(ctx context.Context) time.Time {
 func (s *scheduler) request(now time.Time) (ClaimRequest, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	idle := s.idle.all.Len()
-	if idle == 0 || s.paused || s.closed {
+	if len(s.idle) == 0 || s.paused || s.closed {
 		return ClaimRequest{}, false
 	}
-	req := s.p.claimRequest(now, idle)
-	req.Accepts = s.accepts
-	if len(s.idle.byKey) == 1 {
-		for key := range s.idle.byKey {
-			req.Prefers = key
-		}
-	}
+	req := s.p.claimRequest(now, len(s.idle))
+	req.Accepts, req.Prefers = s.accepts, s.idle.key()
 	return req, true
 }
 
@@ -265,12 +237,7 @@ func (s *scheduler) request(now time.Time) (ClaimRequest, bool) {
 func (s *scheduler) accepts(name, role string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for e := s.idle.all.Front(); e != nil; e = e.Next() {
-		if e.Value.(*slot).answersTo(name, role) {
-			return true
-		}
-	}
-	return false
+	return s.idle.accepts(name, role)
 }
 
 // assign hands a claimed task to the slot that suits it best. If the slots that
@@ -347,8 +314,7 @@ func (p *Pool) Claim(ctx context.Context, slotID string) (TaskID, bool, error) {
 	}
 	s := p.sched
 	s.mu.Lock()
-	key, session := s.idle.keys[sl], s.idle.holds[sl]
-	ok := s.idle.remove(sl)
+	was, ok := s.idle.remove(sl)
 	s.mu.Unlock()
 	if !ok {
 		return "", false, fmt.Errorf("slot %s: %w", slotID, ErrSlotBusy)
@@ -357,7 +323,7 @@ func (p *Pool) Claim(ctx context.Context, slotID string) (TaskID, bool, error) {
 	req.Accepts = sl.answersTo
 	r, err := p.store.Claim(ctx, req)
 	if err != nil {
-		s.offer(sl, key, session)
+		s.offer(sl, was.key, was.session)
 		sl.poke()
 		if errors.Is(err, ErrNotRunnable) {
 			return "", false, nil
@@ -367,7 +333,7 @@ func (p *Pool) Claim(ctx context.Context, slotID string) (TaskID, bool, error) {
 	ready, err := p.resolveSession(ctx, &r)
 	if !ready {
 		p.giveBack(ctx, r, time.Now().Add(sessionWait))
-		s.offer(sl, key, session)
+		s.offer(sl, was.key, was.session)
 		sl.poke()
 		return "", false, nil
 	}

@@ -3,6 +3,7 @@ package claudepool
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/claudepool/claudepool/claude"
@@ -28,7 +29,8 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 		p.log.Error("outcome of an attempt could not be stored; the task is taken up again when its lease ends",
 			"task", a.rec.ID, "slot", a.s.id, "outcome", v.outcome, "err", terr)
 	default:
-		p.log.Info("attempt ended", "task", a.rec.ID, "slot", a.s.id, "outcome", v.outcome, "state", stored.State, "cost", at.Cost)
+		p.log.LogAttrs(a.ctx, slog.LevelInfo, "attempt ended", slog.String("task", string(a.rec.ID)), slog.String("slot", a.s.id),
+			slog.String("outcome", string(v.outcome)), slog.String("state", string(stored.State)), slog.Int64("cost_microdollars", int64(at.Cost)))
 	}
 	p.meter.attempt(&a.rec, at, from, a.prompt, t, res.FirstToken)
 	a.s.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/claudepool/claudepool/claude"
 )
 
 // SlotState is where a slot stands.
@@ -33,8 +35,11 @@ func SlotStates() []SlotState {
 // slot is a place for one agent process. Its goroutine, run, is the only one
 // that touches the process; the fields below mu are for everybody.
 type slot struct {
-	p  *Pool
-	id string
+	p      *Pool
+	id     string
+	cfg    SlotConfig
+	own    claude.Options // how its process is started when no task wants otherwise
+	ownKey string         // launch key of own
 	// assigned gets at most one task, from whoever took the slot out of the
 	// idle set.
 	assigned chan assignment
@@ -55,7 +60,6 @@ type slot struct {
 	lines transcriptWriter
 
 	mu       sync.Mutex
-	cfg      SlotConfig
 	status   SlotStatus
 	live     Agent // the agent, for who looks at it from outside
 	stopping bool
@@ -71,6 +75,8 @@ func (p *Pool) addSlot(cfg SlotConfig) *slot {
 		assigned: make(chan assignment, 1), poked: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	s.status = SlotStatus{ID: s.id, Name: cfg.Name, Role: cfg.Role, Description: cfg.Description, State: SlotStarting, Since: time.Now()}
+	s.own = s.configure(nil)
+	s.ownKey = s.own.LaunchKey()
 	p.next++
 	p.slots = append(p.slots, s)
 	p.mu.Unlock()
@@ -130,8 +136,7 @@ func (s *slot) prepare(ctx context.Context) bool {
 			return true
 		}
 		s.set(SlotStarting, "")
-		o := s.options(nil)
-		err := s.launch(ctx, o, o.LaunchKey())
+		err := s.launch(ctx, s.options(nil), s.ownKey)
 		if err == nil {
 			return true
 		}
