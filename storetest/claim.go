@@ -450,6 +450,21 @@ var preferTests = []test{
 			}
 		}
 	}},
+	{"a newcomer does not make others wait for longer", func(t *testing.T, s *store) {
+		s.create("b", launchKey("cold"))
+		for i := range 3 * claudepool.MaxPassed {
+			s.create(fmt.Sprintf("c%03d", i), launchKey("warm"))
+		}
+		for n := 1; s.claim(preferring("warm")).ID != "b"; n++ {
+			if n > claudepool.MaxPassed {
+				t.Fatalf("task b was passed over %d times", n)
+			}
+			if n == claudepool.MaxPassed {
+				s.create("a", launchKey("cold"))
+				s.claimIs("a", preferring("warm")) // the only way to pass it over would pass over b too
+			}
+		}
+	}},
 	{"a preferred task gets no money that the best one could not have", func(t *testing.T, s *store) {
 		s.create("a", launchKey("cold"), func(r *claudepool.TaskRecord) { r.Task.Overrides.MaxCost = 100 })
 		s.create("b", launchKey("warm"), func(r *claudepool.TaskRecord) { r.Task.Overrides.MaxCost = 1 })

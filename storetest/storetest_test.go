@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -14,7 +15,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMemoryStore(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(*testing.T) claudepool.PoolStore { return claudepool.NewMemoryStore() })
+	fault, broken := faults[os.Getenv(brokenEnv)]
+	storetest.Run(t, func(*testing.T) claudepool.PoolStore {
+		if broken {
+			return fault.make(claudepool.NewMemoryStore())
+		}
+		return claudepool.NewMemoryStore()
+	})
 }
 
 func FuzzMemoryStore(f *testing.F) {

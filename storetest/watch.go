@@ -4,22 +4,30 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/claudepool/claudepool"
 )
 
-// next reads a change. It fails when none comes before the test's deadline.
+// next reads a change. It fails when none comes before the test binary's
+// deadline, if that has one.
 func next(t *testing.T, changes <-chan claudepool.Change) claudepool.Change {
 	t.Helper()
+	ctx := t.Context()
+	if deadline, ok := t.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-5*time.Second)) // to report it
+		defer cancel()
+	}
 	select {
 	case c, ok := <-changes:
 		if !ok {
 			t.Fatal("the channel of changes is closed")
 		}
 		return c
-	case <-t.Context().Done():
+	case <-ctx.Done():
 		t.Fatal("no change came")
 	}
 	panic("unreachable")
