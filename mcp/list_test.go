@@ -69,6 +69,35 @@ func TestEveryToolIsDescribed(t *testing.T) {
 	}
 }
 
+// Clients in use, such as the Claude CLI 2.1.240, refuse the whole list of tools
+// when the schema of one property is a boolean.
+func TestNoPropertyHasABooleanSchema(t *testing.T) {
+	t.Parallel()
+	f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
+	var check func(path string, schema any)
+	check = func(path string, schema any) {
+		object, ok := schema.(map[string]any)
+		if !ok {
+			t.Errorf("%s is %v, want an object", path, schema)
+			return
+		}
+		properties, _ := object["properties"].(map[string]any)
+		for name, p := range properties {
+			check(path+"."+name, p)
+		}
+		if items, ok := object["items"]; ok {
+			check(path+"[]", items)
+		}
+	}
+	for tool, err := range f.client.Tools(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(tool.Name+" input", tool.InputSchema)
+		check(tool.Name+" output", tool.OutputSchema)
+	}
+}
+
 func TestToolsetsTrimTheList(t *testing.T) {
 	t.Parallel()
 	for _, set := range mcp.Toolsets() {

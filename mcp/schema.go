@@ -25,7 +25,6 @@ func enum[T ~string](names []T) []any {
 // domain holds the schemas of types whose JSON form inference does not know.
 func domain() map[reflect.Type]*jsonschema.Schema {
 	return map[reflect.Type]*jsonschema.Schema{
-		reflect.TypeFor[json.RawMessage]():       {},
 		reflect.TypeFor[object]():                {Type: "object"},
 		reflect.TypeFor[claudepool.Duration]():   {Type: "string"},
 		reflect.TypeFor[claude.Effort]():         {Type: "string", Enum: enum(claude.Efforts())},
@@ -74,7 +73,9 @@ func outputSchema[T any]() *jsonschema.Schema {
 		}
 	}
 	types[reflect.TypeFor[report]()] = fields("task_id state outcome output session_id note", "cost_microdollars turns next_offset", "success")
-	types[reflect.TypeFor[report]()].Properties["structured_output"] = &jsonschema.Schema{}
+	// Of any type; but clients in use refuse the whole list for a schema that is
+	// written as true, which one without keywords is.
+	types[reflect.TypeFor[report]()].Properties["structured_output"] = &jsonschema.Schema{Description: "as json_schema asks"}
 	types[reflect.TypeFor[report]()].Properties["failure"] = &jsonschema.Schema{Type: "object"}
 	types[reflect.TypeFor[slotStatus]()] = fields("id name role description state detail task_id", "tasks restarts", "")
 	types[reflect.TypeFor[claudepool.SlotStatus]()] = types[reflect.TypeFor[slotStatus]()]

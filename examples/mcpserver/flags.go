@@ -1,0 +1,257 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/mcp"
+)
+
+// options are what the flags say.
+type options struct {
+	pool     claudepool.PoolConfig
+	toolsets []mcp.Toolset
+	drain    time.Duration
+	level    slog.Level
+	demo     bool
+}
+
+// ceiling is the loosest permission mode that a task may ask for.
+func (o options) ceiling() claude.PermissionMode {
+	if o.pool.AllowBypass {
+		return claude.PermissionBypass
+	}
+	return o.pool.Agent.PermissionMode
+}
+
+// parse reads the flags. Each mistake names its flag; it is told on stderr.
+func parse(args []string, stderr io.Writer) (options, error) {
+	o := options{drain: 4 * time.Second, level: slog.LevelInfo}
+	c := &o.pool
+	c.Slots, c.MinSlots, c.MaxSlots = 2, 1, 0
+	c.Agent.PermissionMode = claude.PermissionPlan
+
+	f := flag.NewFlagSet("mcpserver", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	short := map[string]string{} // by the long form
+	both := func(brief, long, usage string, set func(string) error) {
+		f.Func(long, usage, set)
+		if brief != "" {
+			f.Func(brief, usage, set)
+			short[long] = brief
+		}
+	}
+	f.Usage = func() {}
+	both("n", "slots", "how many `slots` to start with (default 2)", count(&c.Slots))
+	both("", "min-slots", "the least `number` of slots when scaling (default 1)", count(&c.MinSlots))
+	both("", "max-slots", "the largest `number` of slots when scaling (default 16, or --slots if that is more)", count(&c.MaxSlots))
+	both("m", "model", "the `model` of the slots (default: that of the CLI)", text(&c.Agent.Model))
+	both("e", "effort", "how long the model may think: `"+oneOf(claude.Efforts())+"`", choice(&c.Agent.Effort, claude.Efforts()))
+	both("s", "system-prompt", "replaces the CLI's own system `prompt`", text(&c.Agent.SystemPrompt))
+	both("p", "permission-mode", "what the slots may do without asking, and the loosest `mode` that a task may ask for:\n"+
+		oneOf(claude.PermissionModes())+" (default plan, which only reads)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
+	f.BoolVar(&c.AllowBypass, "allow-bypass", false, "allow bypassPermissions, in --permission-mode and to tasks that ask for it")
+	both("b", "budget-usd", "what all tasks together may cost, in `dollars` (default: no limit)", dollars(&c.Budget))
+	both("", "budget-window", "which spending counts: `"+oneOf(claudepool.BudgetWindows())+"` (default run)", choice(&c.Window, claudepool.BudgetWindows()))
+	both("", "mcp-config", "a `file` with the MCP servers of the slots, like .mcp.json", servers(&c.Agent.MCPServers))
+	f.BoolVar(&c.InheritMCP, "no-strict-mcp-config", false, "let the slots also load the MCP servers of your own configuration")
+	both("", "working-dir", "the `folder` in which the slots work (default: the current one)", folder(&c.WorkDir))
+	both("", "claude", "the Claude CLI, a `path` or a name in PATH (default claude)", text(&c.ClaudePath))
+	f.BoolVar(&o.demo, "demo", false, "serve a stand-in for the CLI, with canned answers: no account, no network, no cost")
+	both("", "toolsets", "which tools to serve, a `list` of "+strings.Join(names(mcp.Toolsets()), ", ")+" (default: all)", toolsets(&o.toolsets))
+	both("", "drain-timeout", "how `long` running tasks may go on at the end (default 4s)", pause(&o.drain))
+	both("", "log-level", "debug, info, warn or error: the least `level` to log (default info)", func(s string) error {
+		if err := o.level.UnmarshalText([]byte(s)); err != nil {
+			return errors.New("must be debug, info, warn or error")
+		}
+		return nil
+	})
+
+	err := f.Parse(args) // tells what is wrong itself
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		usage(stderr, f, short)
+	case err == nil:
+		if err = o.check(f.Args()); err != nil {
+			fmt.Fprintln(stderr, "mcpserver:", err)
+		}
+	}
+	return o, err
+}
+
+// usage lists the flags by their long form.
+func usage(w io.Writer, f *flag.FlagSet, short map[string]string) {
+	fmt.Fprintln(w, "mcpserver serves a pool of Claude CLI processes to an MCP client over stdio. Its flags:")
+	f.VisitAll(func(fl *flag.Flag) {
+		if len(fl.Name) == 1 {
+			return
+		}
+		name := "--" + fl.Name
+		if s := short[fl.Name]; s != "" {
+			name = "-" + s + ", " + name
+		}
+		value, text := flag.UnquoteUsage(fl)
+		fmt.Fprintf(w, "  %s %s\n    \t%s\n", name, value, strings.ReplaceAll(text, "\n", "\n    \t"))
+	})
+}
+
+// check checks what no flag can say alone.
+func (o *options) check(rest []string) error {
+	c := &o.pool
+	if c.MaxSlots == 0 {
+		c.MaxSlots = max(16, c.Slots)
+	}
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q: there are only flags", rest[0])
+	case c.MinSlots > c.MaxSlots:
+		return fmt.Errorf("flag --min-slots: %d is above --max-slots, %d", c.MinSlots, c.MaxSlots)
+	case c.Slots < c.MinSlots:
+		return fmt.Errorf("flag --slots: %d is below --min-slots, %d", c.Slots, c.MinSlots)
+	case c.Slots > c.MaxSlots:
+		return fmt.Errorf("flag --slots: %d is above --max-slots, %d", c.Slots, c.MaxSlots)
+	case c.Agent.PermissionMode == claude.PermissionBypass && !c.AllowBypass:
+		return fmt.Errorf("flag --permission-mode: %s also needs --allow-bypass, for the slots could then do everything you can", claude.PermissionBypass)
+	case o.demo && c.ClaudePath != "":
+		return errors.New("flag --claude: cannot be combined with -demo, which needs no CLI")
+	}
+	return nil
+}
+
+func names[T ~string](all []T) []string {
+	out := make([]string, len(all))
+	for i, v := range all {
+		out[i] = string(v)
+	}
+	return out
+}
+
+func oneOf[T ~string](all []T) string { return strings.Join(names(all), "|") }
+
+// The functions below return what sets a variable from the text of a flag, or
+// says what is wrong with it. The flag package adds the name of the flag.
+
+func text(dst *string) func(string) error {
+	return func(s string) error {
+		if strings.TrimSpace(s) == "" {
+			return errors.New("must not be empty")
+		}
+		*dst = s
+		return nil
+	}
+}
+
+func choice[T ~string](dst *T, all []T) func(string) error {
+	return func(s string) error {
+		if !slices.Contains(all, T(s)) {
+			return fmt.Errorf("must be one of %s", strings.Join(names(all), ", "))
+		}
+		*dst = T(s)
+		return nil
+	}
+}
+
+func count(dst *int) func(string) error {
+	return func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			return errors.New("must be a whole number, 1 or more")
+		}
+		*dst = n
+		return nil
+	}
+}
+
+func dollars(dst *claudepool.Microdollars) func(string) error {
+	return func(s string) error {
+		v, err := strconv.ParseFloat(s, 64)
+		m := claudepool.USD(v)
+		if err != nil || m <= 0 || m == math.MaxInt64 {
+			return errors.New("must be an amount in dollars above zero, such as 2.50; leave the flag out for no limit")
+		}
+		*dst = m
+		return nil
+	}
+}
+
+func pause(dst *time.Duration) func(string) error {
+	return func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return errors.New("must be a duration such as 4s or 1m")
+		}
+		*dst = d
+		return nil
+	}
+}
+
+func folder(dst *string) func(string) error {
+	return func(s string) error {
+		info, err := os.Stat(s)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return errors.New("is not a folder")
+		}
+		*dst = s
+		return nil
+	}
+}
+
+func toolsets(dst *[]mcp.Toolset) func(string) error {
+	return func(s string) error {
+		var sets []mcp.Toolset
+		for name := range strings.SplitSeq(s, ",") {
+			set := mcp.Toolset(strings.TrimSpace(name))
+			if !slices.Contains(mcp.Toolsets(), set) {
+				return fmt.Errorf("must be a list of %s, separated by commas", strings.Join(names(mcp.Toolsets()), ", "))
+			}
+			sets = append(sets, set)
+		}
+		*dst = sets
+		return nil
+	}
+}
+
+// servers reads MCP servers in the form of .mcp.json.
+func servers(dst *map[string]claude.MCPServer) func(string) error {
+	return func(path string) error {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var file struct {
+			Servers map[string]map[string]json.RawMessage `json:"mcpServers"`
+		}
+		if err := json.Unmarshal(b, &file); err != nil {
+			return fmt.Errorf("is no MCP configuration: %w", err)
+		}
+		if file.Servers == nil {
+			return errors.New(`is no MCP configuration: it has no "mcpServers"`)
+		}
+		all := make(map[string]claude.MCPServer, len(file.Servers))
+		for name, fields := range file.Servers {
+			if fields["command"] == nil && fields["url"] == nil {
+				return fmt.Errorf("server %q has neither a command nor a url", name)
+			}
+			if all[name], err = json.Marshal(fields); err != nil {
+				return fmt.Errorf("server %q: %w", name, err)
+			}
+		}
+		*dst = all
+		return nil
+	}
+}

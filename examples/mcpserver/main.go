@@ -1,0 +1,48 @@
+// Mcpserver serves a pool of Claude CLI processes to an MCP client over stdio:
+// an interactive Claude session, as the coordinator, hands tasks to the slots
+// and gets their results back.
+//
+// To try it without an account, with a stand-in for the CLI behind the slots:
+//
+//	go install github.com/claudepool/claudepool/examples/mcpserver@latest
+//	claude mcp add pool -- mcpserver -demo
+//
+// To work with it, put it into .mcp.json in the folder of your project:
+//
+//	{
+//	  "mcpServers": {
+//	    "pool": {
+//	      "command": "mcpserver",
+//	      "args": ["--slots", "3", "--budget-usd", "5", "--permission-mode", "acceptEdits"]
+//	    }
+//	  }
+//	}
+//
+// Without flags there are two slots in plan mode, which only read, and no
+// limit to what they may spend. Tasks cannot ask for a looser permission mode
+// than --permission-mode, nor for more money than --budget-usd. Slots load the
+// MCP servers of --mcp-config and no others.
+//
+// Standard output carries the protocol and nothing else; the log goes to
+// standard error. The first SIGINT or SIGTERM, or the end of standard input,
+// drains the pool: it takes no more work, and what runs has --drain-timeout to
+// finish. A second signal ends the program at once. However it ends, no process
+// of a slot outlives it. The exit code is 0 after a drain, 2 when a flag has a
+// bad value, 1 when the pool could not start or end well, and 130 after a second
+// signal.
+//
+// All flags: mcpserver -help.
+package main
+
+import (
+	"os"
+
+	"github.com/claudepool/claudepool/claudetest"
+)
+
+func main() {
+	claudetest.Main() // does not return when this program is started as its own stand-in
+	stdout := os.Stdout
+	os.Stdout = os.Stderr // whatever prints by mistake must not reach the client
+	os.Exit(run(os.Args[1:], os.Stdin, stdout, os.Stderr))
+}
