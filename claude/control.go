@@ -264,7 +264,12 @@ func (p *Process) concluded(line []byte) {
 	p.sessionIs(r.SessionID)
 	spent := p.meter.result(&r)
 	mine := t != nil && (r.answers(t.id) || !p.caps.echoesAlways && t.begun && r.anonymous())
-	if !mine {
+	if mine && t.answered {
+		mine = false // a second result for the same message is nobody's
+	}
+	if mine {
+		t.answered = true
+	} else {
 		p.meter.strayCost += spent.cost
 		p.meter.strayCount++
 	}

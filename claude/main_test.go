@@ -15,7 +15,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	claudetest.Main()
+	serveMCP()
+	goleak.VerifyTestMain(m)
+}
 
 // running bounds how many CLI processes the tests run at once.
 var running = make(chan struct{}, 3)

@@ -165,5 +165,5 @@ const (
 // those that read, write and run, and none that outlive a task (background
 // jobs, cron, wake-ups) or reach other sessions.
 func DefaultTools() []string {
-	return []string{"Bash", "Edit", "Glob", "Grep", "NotebookEdit", "Read", "Skill", "Task", "TodoWrite", "WebFetch", "WebSearch", "Write"}
+	return []string{"Agent", "Bash", "Edit", "Glob", "Grep", "NotebookEdit", "Read", "Skill", "WebFetch", "WebSearch", "Write"}
 }

@@ -18,12 +18,12 @@ type live struct {
 	known bool   // the process has been brought to Settings once
 }
 
-// putting is a change of settings under way: the requests that were sent, to
-// be awaited in any order.
+// putting is a change of settings under way: the requests that were sent.
 type putting struct {
-	want                               Settings
-	model, mode, flags, servers, state *call
-	rules, status                      *call
+	want                        Settings
+	model                       json.RawMessage // the answer to set_model, if it was sent
+	mode, flags, servers, state *call
+	rules, status               *call
 }
 
 // Apply changes the settings of a live process between two turns and reads
@@ -61,6 +61,23 @@ func (p *Process) postSettings(ctx context.Context, s Settings, all bool) (*putt
 	was, mode := p.live, p.mode
 	p.mu.Unlock()
 	q := &putting{want: s}
+	// A new process has its model and mode from its arguments.
+	if s.Model != was.Model {
+		// The CLI may test the name first, and meanwhile answers other requests.
+		var model any
+		if s.Model != "" {
+			model = s.Model
+		}
+		var err error
+		q.model, err = p.request(ctx, "set_model", map[string]any{"subtype": "set_model", "model": model})
+		var refused *ControlError
+		if errors.As(err, &refused) {
+			err = &SettingError{Field: "Model", Want: fmt.Sprintf("%q", s.Model), Got: refused.Message}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	post := func(c **call, name string, request map[string]any) error {
 		request["subtype"] = name
 		var err error
@@ -68,14 +85,6 @@ func (p *Process) postSettings(ctx context.Context, s Settings, all bool) (*putt
 		return err
 	}
 	var errs []error
-	// A new process has its model and mode from its arguments.
-	if s.Model != was.Model {
-		var model any
-		if s.Model != "" {
-			model = s.Model
-		}
-		errs = append(errs, post(&q.model, "set_model", map[string]any{"model": model}))
-	}
 	if s.mode() != mode {
 		errs = append(errs, post(&q.mode, "set_permission_mode", map[string]any{"mode": s.mode()}))
 	}
@@ -170,7 +179,8 @@ type wireSettings struct {
 		Settings wireFlags `json:"settings"`
 	} `json:"sources"`
 	Applied struct {
-		Model string `json:"model"`
+		Model  string `json:"model"`
+		Effort string `json:"effort"` // empty for models that know none
 	} `json:"applied"`
 }
 
@@ -195,8 +205,7 @@ func (p *Process) awaitSettings(ctx context.Context, q *putting) error {
 		fail(err)
 		return answer
 	}
-	model := get(q.model, "Model", fmt.Sprintf("%q", q.want.Model))
-	mode := get(q.mode, "PermissionMode", fmt.Sprintf("%q", q.want.mode()))
+	get(q.mode, "PermissionMode", fmt.Sprintf("%q", q.want.mode()))
 	get(q.flags, "AllowedTools, DisallowedTools and Effort", "those given")
 	servers := get(q.servers, "MCPServers", "those given")
 	state := get(q.state, "settings", "to be readable")
@@ -205,9 +214,9 @@ func (p *Process) awaitSettings(ctx context.Context, q *putting) error {
 	if len(errs) > 0 {
 		return errs[0]
 	}
-	resolved, err := p.checkState(q, model, state)
+	resolved, err := p.checkState(q, state)
 	fail(err)
-	fail(p.checkMode(q, mode))
+	fail(p.checkMode(ctx, q))
 	fail(checkRules(rules))
 	fail(p.checkServers(q, servers, status))
 	if len(errs) > 0 {
@@ -216,12 +225,11 @@ func (p *Process) awaitSettings(ctx context.Context, q *putting) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.live = live{Settings: q.want, model: resolved, known: true}
-	p.mode = q.want.mode()
 	return nil
 }
 
 // checkState checks model, effort and rules. It returns the model's full name.
-func (p *Process) checkState(q *putting, set, state json.RawMessage) (string, error) {
+func (p *Process) checkState(q *putting, state json.RawMessage) (string, error) {
 	var w wireSettings
 	if err := decode(state, &w); err != nil {
 		return "", err
@@ -232,13 +240,13 @@ func (p *Process) checkState(q *putting, set, state json.RawMessage) (string, er
 	var answered struct {
 		Model string `json:"model"`
 	}
-	if set != nil {
-		if err := decode(set, &answered); err != nil {
+	if q.model != nil {
+		if err := decode(q.model, &answered); err != nil {
 			return "", err
 		}
 	}
 	want := answered.Model // newer versions say what they made of the name
-	if set == nil && was.known {
+	if q.want.Model == was.Model && was.known {
 		want = was.model
 	}
 	if want != "" && w.Applied.Model != want {
@@ -256,8 +264,8 @@ func (p *Process) checkState(q *putting, set, state json.RawMessage) (string, er
 	if effort == "" {
 		effort = base.Effort
 	}
-	if got.Effort != effort {
-		return "", &SettingError{Field: "Effort", Want: fmt.Sprintf("%q", effort), Got: fmt.Sprintf("%q", got.Effort)}
+	if !sameEffort(effort, got.Effort, w.Applied.Effort) {
+		return "", &SettingError{Field: "Effort", Want: fmt.Sprintf("%q", effort), Got: fmt.Sprintf("%q (applied: %q)", got.Effort, w.Applied.Effort)}
 	}
 	if got.Agent != base.Agent {
 		return "", &SettingError{Field: "agent", Want: fmt.Sprintf("%q", base.Agent), Got: fmt.Sprintf("%q", got.Agent)}
@@ -269,6 +277,15 @@ func (p *Process) checkState(q *putting, set, state json.RawMessage) (string, er
 		return "", err
 	}
 	return w.Applied.Model, nil
+}
+
+// sameEffort compares what is wanted with what is set and what is applied: the
+// highest effort is applied without being listed as set.
+func sameEffort(want, set, applied string) bool {
+	if highest := string(EffortMax); want == highest || applied == highest {
+		return want == highest && (applied == highest || applied == "")
+	}
+	return set == want
 }
 
 // baseFlags are the flag settings the process started with.
@@ -288,19 +305,22 @@ func checkSet(field string, got []string, want ...[]string) error {
 	return nil
 }
 
-func (p *Process) checkMode(q *putting, set json.RawMessage) error {
-	var w struct {
-		Mode PermissionMode `json:"mode"`
-	}
-	if set == nil {
+// checkMode goes by what the CLI announces, not by its answer: that only
+// repeats the question.
+func (p *Process) checkMode(ctx context.Context, q *putting) error {
+	announced := func() PermissionMode {
 		p.mu.Lock()
-		w.Mode = p.mode
-		p.mu.Unlock()
-	} else if err := decode(set, &w); err != nil {
-		return err
+		defer p.mu.Unlock()
+		return p.mode
 	}
-	if w.Mode != q.want.mode() {
-		return &SettingError{Field: "PermissionMode", Want: fmt.Sprintf("%q", q.want.mode()), Got: fmt.Sprintf("%q", w.Mode)}
+	if announced() != q.want.mode() {
+		// The announcement follows the answer; it comes before that of any later request.
+		if _, err := p.request(ctx, "get_settings", map[string]any{"subtype": "get_settings"}); err != nil {
+			return err
+		}
+	}
+	if got := announced(); got != q.want.mode() {
+		return &SettingError{Field: "PermissionMode", Want: fmt.Sprintf("%q", q.want.mode()), Got: fmt.Sprintf("%q", got)}
 	}
 	return nil
 }

@@ -32,7 +32,10 @@ type turn struct {
 	once  sync.Once
 	start time.Time
 	told  told
-	begun bool // the CLI has taken it up; guarded by Process.mu
+
+	// Guarded by Process.mu.
+	begun    bool // the CLI has taken the message up
+	answered bool // its result has come
 }
 
 // interrupt asks the turn to stop itself.
@@ -223,6 +226,9 @@ func (p *Process) converse(ctx context.Context, t *turn, line []byte, emit func(
 		case <-p.ended:
 			for _, item := range t.mail.take() {
 				t.told.take(item, emit)
+			}
+			if t.told.res != nil && !t.told.aborted() {
+				return context.Cause(ctx) // the result stands, whatever became of the process
 			}
 			t.told.unfinished(p.costSoFar())
 			return errors.Join(context.Cause(ctx), p.Err())
