@@ -1,6 +1,7 @@
 package claudetest_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -73,6 +74,77 @@ var dialogues = []struct {
 		c.turn(id3, "[[limit:1h]]")
 		c.turn(id4, "[[drop]]")
 	}},
+	{"a refusal that stops", compareFlags, nil, func(c *client) {
+		c.answer = func(message) (message, error) {
+			return message{"behavior": "deny", "message": "stop it", "interrupt": true}, nil
+		}
+		c.turn(id1, "[[write:$DIR/x:y]]")
+		c.turn(id2, "[[reply:on]]")
+	}},
+	{"answers of the wrong shape", compareFlags, nil, func(c *client) {
+		n := 0
+		c.answer = func(message) (message, error) {
+			if n++; n == 1 {
+				return message{}, nil
+			}
+			return nil, errors.New("no handler")
+		}
+		c.turn(id1, "[[write:$DIR/x:y]][[reply:refused]]")
+		c.turn(id2, "[[write:$DIR/x:y]][[reply:refused]]")
+	}},
+	{"a question without an answer", compareFlags, nil, func(c *client) {
+		c.prompt(id1, "[[write:$DIR/x:y]]")
+		c.until(is("control_request"))
+		c.ask("interrupt", message{"cancel_queued": true})
+		c.until(is("system/session_state_changed:idle"))
+	}},
+	{"changed input", compareFlags, nil, func(c *client) {
+		c.answer = func(message) (message, error) {
+			return message{"behavior": "allow", "updatedInput": message{"file_path": c.cmd.Dir + "/other", "content": "z"}}, nil
+		}
+		c.turn(id1, "[[write:$DIR/x:y]][[reply:written]]")
+		c.turn(id2, "[[read:$DIR/other]][[reply:read]]")
+		c.turn(id3, "[[read:$DIR/x]][[reply:missing]]")
+	}},
+	{"an API that hangs", bypassFlags(), nil, func(c *client) {
+		c.turn(id1, "[[reply:warm]]")
+		c.prompt(id2, "[[hang]]")
+		c.until(is("system/init"))
+		c.ask("interrupt", message{"cancel_queued": true})
+		c.until(is("system/session_state_changed:idle"))
+	}},
+	{"a connection that drops", bypassFlags(), nil, func(c *client) {
+		c.turn(id1, "[[drop:1]][[reply:got through]]")
+	}},
+	{"messages that wait", bypassFlags(), nil, func(c *client) {
+		c.prompt(id1, "[[sleep:700ms]][[reply:first]]")
+		c.until(is("system/init"))
+		c.prompt(id2, "second")
+		c.prompt(id3, "[[reply:third]]")
+		c.prompt(id4, "/clear")
+		c.until(func(m message) bool { return isResult(m) && m.str("local_command") == "clear" })
+		c.until(is("system/session_state_changed:idle"))
+	}},
+	{"messages that are cancelled", bypassFlags(), nil, func(c *client) {
+		c.turn(id1, "[[reply:warm]]")
+		c.prompt(id2, "[[hang]]")
+		c.until(is("system/init"))
+		c.prompt(id3, "never")
+		c.prompt(id4, "never")
+		c.until(func(m message) bool { return m.kind() == "command_lifecycle/queued" && m.str("command_uuid") == id4 })
+		c.ask("cancel_async_message", message{"message_uuid": id3})
+		c.ask("interrupt", message{"cancel_queued": true})
+		c.until(is("system/session_state_changed:idle"))
+	}},
+	{"a message without a question", bypassFlags(), nil, func(c *client) {
+		c.send(message{"type": "user", "uuid": id1, "message": message{"role": "user", "content": "remember"}, "shouldQuery": false})
+		c.until(is("system/session_state_changed:idle"))
+		c.turn(id2, "[[history]]")
+	}},
+	{"a message word for word", bypassFlags(), nil, func(c *client) {
+		c.send(message{"type": "user", "uuid": id1, "message": message{"role": "user", "content": "/clear [[reply:not a command]]"}, "client_composed": true})
+		c.until(is("system/session_state_changed:idle"))
+	}},
 	{"settings", bypassFlags(), nil, func(c *client) {
 		c.ask("set_model", message{"model": "claude-haiku-4-5"})
 		c.ask("apply_flag_settings", message{"settings": message{"permissions": message{"deny": []string{"Write"}}}})
@@ -98,6 +170,20 @@ var dialogues = []struct {
 	{"structured output", append(bypassFlags(), "--json-schema", `{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}`), nil, func(c *client) {
 		c.turn(id1, `[[output:{"n":"bad"}]][[output:{"n":7}]]`)
 		c.turn(id2, `[[reply:never]]`)
+	}},
+	{"a tool of the host that hangs", append(compareFlags[:len(compareFlags):len(compareFlags)], "--allowedTools", "mcp__host"), []string{"ENABLE_TOOL_SEARCH=false"}, func(c *client) {
+		c.answer = func(r message) (message, error) {
+			if r.obj("message").str("method") == "tools/call" {
+				return nil, nil
+			}
+			return hostServer(r)
+		}
+		c.ask("initialize", message{"sdkMcpServers": []string{"host"}})
+		c.until(func(message) bool { return c.listed() })
+		c.prompt(id1, `[[tool:mcp__host__add:{"a":2}]]`)
+		c.until(func(m message) bool { return m.obj("request").obj("message").str("method") == "tools/call" })
+		c.ask("interrupt", message{"cancel_queued": true})
+		c.until(is("system/session_state_changed:idle"))
 	}},
 	{"a tool of the host", append(compareFlags[:len(compareFlags):len(compareFlags)], "--allowedTools", "mcp__host__add"), []string{"ENABLE_TOOL_SEARCH=false"}, func(c *client) {
 		c.answer = hostServer

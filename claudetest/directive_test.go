@@ -100,6 +100,7 @@ func TestDirectivesSayWhatIsMalformed(t *testing.T) {
 		{"[[drop:end]]", "whole number"},
 		{"[[drop:mid:]]", "must follow mid"},
 		{"[[fault:nonsense]]", "unknown fault"},
+		{"[[fault:crash]]", "only the stand-in"},
 		{"[[and]]", "must come before"},
 		{"[[bash:ls]][[and]]", "must follow"},
 		{"[[bash:ls]][[and]][[reply:x]]", "must follow"},

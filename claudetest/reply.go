@@ -187,6 +187,9 @@ var errCut = errors.New("cut by the script")
 
 // write sends r. An error means that the connection must be cut.
 func (r Reply) write(ctx context.Context, w http.ResponseWriter, req *Request) error {
+	if len(r.faults) > 0 {
+		r = Text("claudetest: [[fault:" + string(r.faults[0]) + "]]: only the stand-in can do that")
+	}
 	if err := pause(ctx, r.wait); err != nil {
 		return err
 	}

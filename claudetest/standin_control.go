@@ -390,6 +390,7 @@ func (s *standIn) interrupt(r *controlRequest, after *func()) any {
 			return out
 		}
 	}
+	s.withdraw()
 	*after = t.cancel
 	return out
 }

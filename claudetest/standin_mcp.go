@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // mcpServer is a server of the host's, or one that only has a name: the
@@ -53,7 +54,10 @@ func (s *standIn) addServer(name string, config json.RawMessage) {
 }
 
 func (s *standIn) handshake(m *mcpServer, hello question) {
-	info, err := s.returned(s.ctx, hello)
+	// The CLI gives each step this long, and goes on without the server then.
+	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Duration(envNumber("MCP_TIMEOUT", 30_000))*time.Millisecond)
+	defer cancel()
+	info, err := s.returned(ctx, hello)
 	status := "connected"
 	if err != "" {
 		status = "failed"
@@ -70,12 +74,12 @@ func (s *standIn) handshake(m *mcpServer, hello question) {
 	if status == "failed" {
 		return
 	}
-	s.notify(m, "notifications/initialized")
-	s.listTools(m)
+	s.await(ctx.Done(), s.notify(m, "notifications/initialized", nil))
+	s.listTools(ctx, m)
 }
 
-func (s *standIn) listTools(m *mcpServer) {
-	list, err := s.rpc(s.ctx, m, "tools/list", nil)
+func (s *standIn) listTools(ctx context.Context, m *mcpServer) {
+	list, err := s.rpc(ctx, m, "tools/list", nil)
 	var l struct {
 		Tools []struct {
 			Name string `json:"name"`
@@ -101,12 +105,8 @@ func (s *standIn) mcpFromHost(name string, message json.RawMessage) {
 	m := s.mcp[name]
 	s.mu.Unlock()
 	if m != nil && m.sdk && json.Unmarshal(message, &n) == nil && n.Method == "notifications/tools/list_changed" {
-		go s.listTools(m)
+		go s.listTools(s.ctx, m) // ends with the host's answer, or with the process
 	}
-}
-
-func (s *standIn) notify(m *mcpServer, method string) {
-	s.askHost(s.ctx.Done(), obj{"subtype": "mcp_message", "server_name": m.name, "message": obj{"jsonrpc": "2.0", "method": method}})
 }
 
 // rpc calls the host's server. The second value is what went wrong, or empty.
@@ -120,6 +120,16 @@ func (s *standIn) call(m *mcpServer, method string, params any) question {
 	m.nextID++
 	s.mu.Unlock()
 	msg := obj{"jsonrpc": "2.0", "id": id, "method": method}
+	if params != nil {
+		msg["params"] = params
+	}
+	q := s.pose(obj{"subtype": "mcp_message", "server_name": m.name, "message": msg})
+	q.rpc = id
+	return q
+}
+
+func (s *standIn) notify(m *mcpServer, method string, params any) question {
+	msg := obj{"jsonrpc": "2.0", "method": method}
 	if params != nil {
 		msg["params"] = params
 	}
@@ -160,7 +170,13 @@ func (s *standIn) callMCP(ctx context.Context, c call) output {
 	if m == nil {
 		return failed("MCP server %q is not connected", server)
 	}
-	result, wrong := s.rpc(ctx, m, "tools/call", obj{"name": tool, "arguments": c.input, "_meta": obj{"claudecode/toolUseId": c.id}})
+	q := s.call(m, "tools/call", obj{"name": tool, "arguments": c.input, "_meta": obj{"claudecode/toolUseId": c.id}})
+	s.pending(q, func() { s.notify(m, "notifications/cancelled", obj{"requestId": q.rpc, "reason": "interrupted"}) })
+	result, wrong := s.returned(ctx, q)
+	if ctx.Err() != nil {
+		s.withdraw()
+	}
+	s.pending(q, nil)
 	if wrong != "" {
 		return failed("%s", wrong)
 	}

@@ -146,23 +146,18 @@ func (s *standIn) absolute(path string) string {
 type hostAnswer struct {
 	body json.RawMessage
 	err  string
-	gone bool // the host closed its side
 }
 
 // question is a control request to the host that waits for its answer.
 type question struct {
 	id     string
 	answer chan hostAnswer // capacity one
+	rpc    int             // the JSON-RPC id in it, if it is a call
 }
 
-// askHost sends a control request and waits for the answer, or for done, which
-// withdraws it.
-func (s *standIn) askHost(done <-chan struct{}, request obj) (hostAnswer, bool) {
-	return s.await(done, s.pose(request))
-}
-
+// pose sends a control request to the host.
 func (s *standIn) pose(request obj) question {
-	q := question{newUUID(), make(chan hostAnswer, 1)}
+	q := question{id: newUUID(), answer: make(chan hostAnswer, 1)}
 	s.mu.Lock()
 	s.asks[q.id] = q.answer
 	s.mu.Unlock()
@@ -170,6 +165,7 @@ func (s *standIn) pose(request obj) question {
 	return q
 }
 
+// await waits for the answer to q, or for done.
 func (s *standIn) await(done <-chan struct{}, q question) (hostAnswer, bool) {
 	defer func() {
 		s.mu.Lock()
@@ -180,8 +176,34 @@ func (s *standIn) await(done <-chan struct{}, q question) (hostAnswer, bool) {
 	case a := <-q.answer:
 		return a, true
 	case <-done:
-		s.out.emit(obj{"type": "control_cancel_request", "request_id": q.id})
 		return hostAnswer{}, false
+	}
+}
+
+// pending names what must be told to the host when the turn is interrupted
+// while q is open. Nil means that nothing is.
+func (s *standIn) pending(q question, tell func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.takeBack = nil
+	if tell != nil {
+		s.takeBack = func() {
+			s.mu.Lock()
+			delete(s.asks, q.id) // a late answer is ignored
+			s.mu.Unlock()
+			tell()
+		}
+	}
+}
+
+// withdraw takes back what is pending: once, before an interrupt is answered.
+func (s *standIn) withdraw() {
+	s.mu.Lock()
+	f := s.takeBack
+	s.takeBack = nil
+	s.mu.Unlock()
+	if f != nil {
+		f()
 	}
 }
 
@@ -195,7 +217,7 @@ func (s *standIn) withdrawAsks() {
 	}
 	s.mu.Unlock()
 	for _, ch := range open {
-		ch <- hostAnswer{gone: true, err: "stream closed"}
+		ch <- hostAnswer{err: "stream closed"}
 	}
 }
 
@@ -231,11 +253,18 @@ func (t *turn) permit(c *call) (refusal string, meta obj, err error) {
 	if c.tool == "AskUserQuestion" || c.tool == "ExitPlanMode" {
 		request["requires_user_interaction"] = true
 	}
-	answer, ok := s.askHost(t.ctx.Done(), request)
+	q := s.pose(request)
+	s.pending(q, func() { s.out.emit(obj{"type": "control_cancel_request", "request_id": q.id}) })
+	answer, ok := s.await(t.ctx.Done(), q)
 	if !ok {
+		s.withdraw()
+	}
+	s.pending(q, nil)
+	s.state("running")
+	if !ok {
+		t.denied(*c)
 		return "", nil, errAborted{tools: true}
 	}
-	s.state("running")
 	rejected := obj{"decision": "reject", "source": "user_reject"}
 	if answer.err != "" {
 		return "Tool permission request failed: Error: " + answer.err, rejected, nil
@@ -251,8 +280,14 @@ func (t *turn) permit(c *call) (refusal string, meta obj, err error) {
 		}
 		return "", obj{"decision": "accept", "source": "user_temporary"}, nil
 	case p.Interrupt:
+		t.denied(*c)
 		t.cancel()
 		return "", nil, errAborted{tools: true}
 	}
 	return p.Message, rejected, nil
+}
+
+// denied counts a refusal for the result.
+func (t *turn) denied(c call) {
+	t.denials = append(t.denials, obj{"tool_name": c.tool, "tool_use_id": c.id, "tool_input": c.input})
 }

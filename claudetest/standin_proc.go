@@ -45,16 +45,18 @@ type standIn struct {
 	done   chan *turn
 	jobEnd chan *job
 
-	mu      sync.Mutex // guards what follows
-	set     *settings
-	conv    *conversation
-	bill    bill
-	asks    map[string]chan hostAnswer
-	jobs    map[string]*job
-	parked  bool // a spare that has not been claimed
-	results int
-	failed  bool // the last result was an error
-	mcp     map[string]*mcpServer
+	mu   sync.Mutex // guards what follows
+	set  *settings
+	conv *conversation
+	bill bill
+	asks map[string]chan hostAnswer
+	// takeBack tells the host that what the turn had asked is void.
+	takeBack func()
+	jobs     map[string]*job
+	parked   bool // a spare that has not been claimed
+	results  int
+	failed   bool // the last result was an error
+	mcp      map[string]*mcpServer
 }
 
 // emitter writes lines to the host.
@@ -161,6 +163,9 @@ func runStandIn(script Script, argv []string, stdin io.Reader, stdout, stderr io
 		return refuse(err)
 	}
 	if s.conv, err = openConversation(args, s.set.cwd); err != nil {
+		if _, wrong := errors.AsType[usageError](err); wrong {
+			return refuse(err)
+		}
 		return s.startFailure(err)
 	}
 	s.bill = s.conv.bill

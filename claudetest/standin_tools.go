@@ -52,7 +52,7 @@ func (t *turn) callTools(blocks []Block) error {
 		case err != nil:
 			return t.rejected(b, err)
 		case refusal != "":
-			t.denials = append(t.denials, obj{"tool_name": c.tool, "tool_use_id": c.id, "tool_input": c.input})
+			t.denied(c)
 			if err := t.toolResult(b, failed("%s", refusal), meta, "permission-rule"); err != nil {
 				return err
 			}
