@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -17,48 +16,14 @@ import (
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
 	"github.com/claudepool/claudepool/claudetest"
+	"github.com/claudepool/claudepool/examples/internal/demotest"
 )
 
-// asProgram makes the test binary run as the quickstart itself.
-const asProgram = "QUICKSTART_TEST_RUN"
-
-func TestMain(m *testing.M) {
-	claudetest.MainScript(standIn)
-	if os.Getenv(asProgram) != "" {
-		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
-	}
-	os.Exit(m.Run())
-}
-
-// command returns the quickstart as a command. env is its environment, on top
-// of what marks it.
-func command(ctx context.Context, t *testing.T, env []string, args ...string) *exec.Cmd {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := exec.CommandContext(ctx, self, args...)
-	c.Env = append(env, asProgram+"=1")
-	return c
-}
-
-// output runs the quickstart to its end.
-func output(t *testing.T, env []string, args ...string) (text string, code int) {
-	t.Helper()
-	out, err := command(t.Context(), t, env, args...).CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	if exit != nil {
-		code = exit.ExitCode()
-	}
-	return string(out), code
-}
+func TestMain(m *testing.M) { demotest.Main(m, main, standIn) }
 
 func TestStandIn(t *testing.T) {
 	t.Parallel()
-	out, code := output(t, os.Environ(), "-n", "4", "-slots", "2")
+	out, code := demotest.Output(t, os.Environ(), "-n", "4", "-slots", "2")
 	if code != 0 {
 		t.Fatalf("exit code %d, want 0:\n%s", code, out)
 	}
@@ -102,7 +67,7 @@ func TestExitCodes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			out, code := output(t, os.Environ(), c.args...)
+			out, code := demotest.Output(t, os.Environ(), c.args...)
 			if code != c.code || !strings.Contains(out, c.want) {
 				t.Errorf("exit code %d, want %d and the words %q:\n%s", code, c.code, c.want, out)
 			}
@@ -112,7 +77,7 @@ func TestExitCodes(t *testing.T) {
 
 func TestInterruptDrains(t *testing.T) {
 	t.Parallel()
-	c := command(t.Context(), t, os.Environ(), "-n", "40", "-slots", "2")
+	c := demotest.Command(t.Context(), t, os.Environ(), "-n", "40", "-slots", "2")
 	stdout, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -146,11 +111,10 @@ func TestInterruptDrains(t *testing.T) {
 
 func TestReal(t *testing.T) {
 	t.Parallel()
-	cli := claudetest.CLI(t)
-	iso := claudetest.Isolate(t, claudetest.NewAPI(t, func(r *claudetest.Request) claudetest.Reply {
+	env := demotest.Real(t, func(r *claudetest.Request) claudetest.Reply {
 		return claudetest.Text("you asked: " + r.Prompt)
-	}))
-	out, code := output(t, iso.Environ(), "-real", "-claude", cli, "-n", "4", "-slots", "2", "-prompt", "one", "-prompt", "two")
+	})
+	out, code := demotest.Output(t, env, "-real", "-n", "4", "-slots", "2", "-prompt", "one", "-prompt", "two")
 	if code != 0 {
 		t.Fatalf("exit code %d, want 0:\n%s", code, out)
 	}
