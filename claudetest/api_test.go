@@ -282,6 +282,11 @@ func TestAPICloseEndsWhatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.api.Close()
+	select {
+	case <-r.Done():
+	default:
+		t.Error("Close did not wait for the request")
+	}
 	if err := <-done; err == nil {
 		t.Error("an answer came")
 	}
@@ -324,7 +329,7 @@ func TestRequestTellsTheConversation(t *testing.T) {
 		{"type": "text", "text": "<system-reminder>be good</system-reminder>"}}}
 	first := message{"role": "user", "content": []message{{"type": "text", "text": "<system-reminder>\ncontext\n</system-reminder>"},
 		{"type": "text", "text": "<command-name>/clear</command-name>\n<command-message>clear</command-message>"}, {"type": "text", "text": "one"}}}
-	c.text(first, message{"role": "assistant", "content": "hello"}, message{"role": "user", "content": []message{{"type": "text", "text": "[Request interrupted by user]"}, {"type": "text", "text": "two"}}}, toolUse, toolResult)
+	c.text(first, toolUse, toolResult, message{"role": "assistant", "content": "hello"}, message{"role": "user", "content": []message{{"type": "text", "text": "[Request interrupted by user]"}, {"type": "text", "text": "two"}}}, toolUse, toolResult)
 	r := <-got
 	if r.Model != "claude-sonnet-5" || r.System != "SYS" || r.SessionID != "s-1" || r.Prompt != "two" || r.Round != 1 || r.Number != 1 || r.Attempt != 1 || r.Stream || r.MaxTokens != 100 {
 		t.Errorf("%+v", r)
@@ -338,7 +343,7 @@ func TestRequestTellsTheConversation(t *testing.T) {
 	if d := cmp.Diff([]string{"Bash"}, r.ToolNames()); d != "" {
 		t.Error(d)
 	}
-	if b := r.Messages[3].Content[0]; b.Name != "Bash" || string(b.Input) != `{"command":"ls"}` {
+	if b := r.Messages[5].Content[0]; b.Name != "Bash" || string(b.Input) != `{"command":"ls"}` {
 		t.Errorf("%+v", b)
 	}
 }

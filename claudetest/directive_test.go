@@ -129,7 +129,10 @@ func TestDirectivesFailOnlyTheFirstAttempts(t *testing.T) {
 func TestDirectivesSetTokenCounts(t *testing.T) {
 	t.Parallel()
 	c := newCaller(t, nil)
-	_, m := c.answer(conversation(userText("[[usage:1000,20]][[reply:x]]")))
+	// They hold for the later answers of the turn as well.
+	_, m := c.answer(conversation(userText("[[usage:1000,20]][[bash:ls]][[reply:x]]"),
+		message{"role": "assistant", "content": []message{{"type": "tool_use", "id": "t", "name": "Bash", "input": message{}}}},
+		message{"role": "user", "content": []message{{"type": "tool_result", "tool_use_id": "t", "content": "out"}}}))
 	if u := m.obj("usage"); u.num("input_tokens") != 1000 || u.num("output_tokens") != 20 {
 		t.Error(u)
 	}

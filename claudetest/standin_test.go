@@ -88,6 +88,10 @@ func TestStandInTurn(t *testing.T) {
 	if r.str("result") != "done" || r.num("num_turns") != 2 || r.num("total_cost_usd") != 0.0006 {
 		t.Errorf("result %v", r)
 	}
+	_, r = c.turn(id2, "[[reply:more]]")
+	if got := r.obj("model_usage_since_last_result").obj("claude-sonnet-5").num("inputTokens"); got != 100 || r.obj("modelUsage").obj("claude-sonnet-5").num("inputTokens") != 300 {
+		t.Errorf("%v tokens since the last result, of %v", got, r["modelUsage"])
+	}
 	c.send(message{"type": "control_request", "request_id": "x", "request": message{"subtype": "end_session"}})
 	if code := c.exit(); code != 0 {
 		t.Errorf("exit code %d", code)

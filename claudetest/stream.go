@@ -157,7 +157,7 @@ func quote(s string) string { return mustJSON(s) }
 func mustJSON(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return `"` + strconv.Quote(err.Error()) + `"`
+		return strconv.Quote(err.Error())
 	}
 	return string(b)
 }
