@@ -117,8 +117,8 @@ func (a *attempt) alive(phase *string) {
 }
 
 // run executes the attempt and settles it. It reports whether the slot's
-// process can be reset and used again.
-func (a *attempt) run() (usable bool) {
+// process can be reset and used again, and whether it died by itself.
+func (a *attempt) run() (usable, crashed bool) {
 	var watch sync.WaitGroup
 	stop := make(chan struct{})
 	watch.Go(func() { a.watch(stop) })
@@ -127,10 +127,14 @@ func (a *attempt) run() (usable bool) {
 	close(stop)
 	watch.Wait()
 	a.s.endTranscript()
+	crashed = err != nil && a.prompt && a.ctx.Err() == nil
 	usable = err == nil || a.ctx.Err() != nil && a.s.agent != nil && !isDone(a.s.agent) && errors.Is(err, context.Cause(a.ctx))
+	if usable && a.s.agent != nil {
+		a.p.sched.expect(a.s, a.s.key) // before anybody knows that the task has ended, and sends the next
+	}
 	a.settle(from, res, err)
 	a.cancel(nil)
-	return usable
+	return usable, crashed
 }
 
 // execute gets a process and runs the turn.

@@ -32,7 +32,9 @@ func (p *Pool) SetBudget(limit Microdollars) error {
 	if limit <= 0 {
 		return invalidField("budget", "must be more than zero, not %v", limit)
 	}
-	p.limit.Store(int64(limit))
+	if was := Microdollars(p.limit.Swap(int64(limit))); was > 0 && limit > was {
+		p.replaceAll("its own ceiling is the former budget")
+	}
 	p.sched.kick()
 	p.events.publish(Event{Kind: EventPool, Message: fmt.Sprintf("budget is %v", limit)})
 	return nil

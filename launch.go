@@ -46,8 +46,14 @@ func (s *slot) permission(ctx context.Context, r claude.PermissionRequest) (clau
 	s.mu.Lock()
 	task := s.status.TaskID
 	s.mu.Unlock()
-	s.p.events.publish(Event{Kind: EventPermission, TaskID: task, SlotID: s.id, Message: r.Tool})
-	return s.p.cfg.Permission(ctx, PermissionQuestion{SlotID: s.id, TaskID: task, Request: r})
+	s.p.events.publish(Event{Kind: EventPermission, TaskID: task, SlotID: s.id, Message: "asks for " + r.Tool})
+	answer, err := s.p.cfg.Permission(ctx, PermissionQuestion{SlotID: s.id, TaskID: task, Request: r})
+	verdict := "was refused "
+	if answer.Allow && err == nil {
+		verdict = "was allowed "
+	}
+	s.p.events.publish(Event{Kind: EventPermission, TaskID: task, SlotID: s.id, Message: verdict + r.Tool})
+	return answer, err
 }
 
 // launch starts a process for the slot.
@@ -128,6 +134,7 @@ func (s *slot) keyFor(r *TaskRecord, o *claude.Options) string {
 	key := s.ownKey
 	if session != "" {
 		o.SystemPrompt, o.AppendSystemPrompt = "", ""
+		o.MaxCost = 0 // it would count what the session has cost before
 	}
 	if session != "" || !r.Task.plain() {
 		key = o.LaunchKey()

@@ -42,7 +42,7 @@ func (s *MemoryStore) Claim(ctx context.Context, r ClaimRequest) (TaskRecord, er
 	if refused != nil {
 		return TaskRecord{}, &NotRunnable{NextAt: s.queue.next(), Budget: refused, Task: t.rec.ID}
 	}
-	if r.Prefers != "" && t.rec.LaunchKey != r.Prefers && t.passed < MaxPassed {
+	if r.Prefers != "" && t.rec.LaunchKey != r.Prefers {
 		if other, passed := s.queue.preferred(&view, lines, t, r.Prefers); other != nil {
 			if need, refused := s.reserve(other, r.Budget); refused == nil {
 				for _, p := range passed {

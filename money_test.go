@@ -123,8 +123,10 @@ func TestTasksCanWaitForALargerBudget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}, Budget: 1500, DefaultCap: 1000, WaitForBudget: true})
+		p.Pause() // both are taken before either has cost anything
 		first := submit(t, p, claudepool.Task{Prompt: "a"})
 		second := submit(t, p, claudepool.Task{Prompt: "b"})
+		p.Resume()
 		wait(t, p, first)
 		time.Sleep(time.Hour)
 		if r, err := p.Task(t.Context(), second); err != nil || r.State != claudepool.StatePending {

@@ -22,14 +22,22 @@ type scheduler struct {
 	paused bool
 	closed bool
 	idle   idleSet
+	// soon holds the slots that are being reset, by the key of their process:
+	// to wait for one takes milliseconds, to start another process half a second.
+	soon map[*slot]string
+
+	parked []assignment // owned by loop: tasks that wait for one of soon
 }
 
 func newScheduler(p *Pool) *scheduler {
-	return &scheduler{p: p, wake: make(chan struct{}, 1)}
+	return &scheduler{p: p, wake: make(chan struct{}, 1), idle: idleSet{keys: map[string]int{}}, soon: map[*slot]string{}}
 }
 
 // idleSet holds the slots that are ready for a task, the longest idle first.
-type idleSet []idleSlot
+type idleSet struct {
+	slots []idleSlot
+	keys  map[string]int // slots by key, without those that hold a session
+}
 
 type idleSlot struct {
 	*slot
@@ -37,61 +45,67 @@ type idleSlot struct {
 	session string // that the process holds for a follow-up, or empty
 }
 
-func (i *idleSet) add(s idleSlot) { *i = append(*i, s) }
+func (i *idleSet) add(s idleSlot) {
+	i.slots = append(i.slots, s)
+	if s.session == "" {
+		i.keys[s.key]++
+	}
+}
 
 // remove takes s out and returns it as it was there, or false.
 func (i *idleSet) remove(s *slot) (idleSlot, bool) {
-	at := slices.IndexFunc(*i, func(e idleSlot) bool { return e.slot == s })
+	at := slices.IndexFunc(i.slots, func(e idleSlot) bool { return e.slot == s })
 	if at < 0 {
 		return idleSlot{}, false
 	}
-	e := (*i)[at]
-	*i = slices.Delete(*i, at, at+1)
+	e := i.slots[at]
+	i.slots = slices.Delete(i.slots, at, at+1)
+	if e.session == "" {
+		if i.keys[e.key]--; i.keys[e.key] == 0 {
+			delete(i.keys, e.key)
+		}
+	}
 	return e, true
 }
 
-// accepts reports whether a slot answers to a pin.
-func (i idleSet) accepts(name, role string) bool {
-	return slices.ContainsFunc(i, func(e idleSlot) bool { return e.answersTo(name, role) })
-}
-
-// key returns the launch key that all processes have but those that are
-// somebody's, or nothing when they differ.
-func (i idleSet) key() string {
-	key := ""
-	for _, e := range i {
-		switch {
-		case e.session != "":
-		case key == "":
-			key = e.key
-		case key != e.key:
-			return ""
+// key returns the launch key of all processes that are nobody's, or nothing
+// when they differ.
+func (i *idleSet) key() string {
+	if len(i.keys) == 1 {
+		for key := range i.keys {
+			return key
 		}
 	}
-	return key
+	return ""
+}
+
+// accepts reports whether a slot answers to a pin.
+func (i *idleSet) accepts(name, role string) bool {
+	return slices.ContainsFunc(i.slots, func(e idleSlot) bool { return e.answersTo(name, role) })
 }
 
 // choose returns the slot that suits a task best: the one that holds its
 // session, the last used of those whose process fits, the longest idle one, and
-// at last one that holds somebody's session. Nil means that none may run it.
-func (i idleSet) choose(r *TaskRecord) *slot {
+// at last one that holds somebody's session. False means that none may run it.
+func (i *idleSet) choose(r *TaskRecord) (idleSlot, bool) {
 	pinned := r.Task.Slot != "" || r.Task.Role != ""
 	session := continued(r)
-	var free, held *slot
-	for _, e := range slices.Backward(i) {
+	var free, held idleSlot
+	for _, e := range slices.Backward(i.slots) {
 		switch {
 		case pinned && !e.answersTo(r.Task.Slot, r.Task.Role):
 		case e.session != "" && e.session == session:
-			return e.slot
+			return e, true
 		case e.session != "":
-			held = e.slot
+			held = e
 		case session == "" && e.key == r.LaunchKey:
-			return e.slot // the last used is the warmest
+			return e, true // the last used is the warmest
 		default:
-			free = e.slot
+			free = e
 		}
 	}
-	return cmp.Or(free, held)
+	best := cmp.Or(free, held)
+	return best, best.slot != nil
 }
 
 // continued returns the session that a task goes on in, if it is known.
@@ -123,9 +137,28 @@ func (s *scheduler) kick() {
 // session the session that it holds for a follow-up, if any.
 func (s *scheduler) offer(sl *slot, key, session string) {
 	s.mu.Lock()
+	delete(s.soon, sl)
 	s.idle.add(idleSlot{sl, key, session})
 	s.mu.Unlock()
 	s.kick()
+}
+
+// expect says that a slot will be offered in a moment, with this launch key.
+func (s *scheduler) expect(sl *slot, key string) {
+	s.mu.Lock()
+	s.soon[sl] = key
+	s.mu.Unlock()
+}
+
+// unexpect says that it will not, or without its process.
+func (s *scheduler) unexpect(sl *slot) {
+	s.mu.Lock()
+	_, ok := s.soon[sl]
+	delete(s.soon, sl)
+	s.mu.Unlock()
+	if ok {
+		s.kick()
+	}
 }
 
 // take takes a slot out of the idle set. False means that it has been given a
@@ -163,14 +196,16 @@ func (s *scheduler) close() {
 func (s *scheduler) idleCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.idle)
+	return len(s.idle.slots)
 }
 
 // loop dispatches whenever something may have changed.
 func (s *scheduler) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer s.unpark()
 	for {
+		s.placeParked()
 		next := s.dispatch(s.p.ctx)
 		var due <-chan time.Time
 		if !next.IsZero() {
@@ -225,10 +260,10 @@ func (s *scheduler) dispatch(ctx context.Context) time.Time {
 func (s *scheduler) request(now time.Time) (ClaimRequest, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.idle) == 0 || s.paused || s.closed {
+	if len(s.idle.slots) == 0 || s.paused || s.closed {
 		return ClaimRequest{}, false
 	}
-	req := s.p.claimRequest(now, len(s.idle))
+	req := s.p.claimRequest(now, len(s.idle.slots))
 	req.Accepts, req.Prefers = s.accepts, s.idle.key()
 	return req, true
 }
@@ -243,22 +278,58 @@ func (s *scheduler) accepts(name, role string) bool {
 // assign hands a claimed task to the slot that suits it best. If the slots that
 // could have run it have gone meanwhile, it waits again.
 func (s *scheduler) assign(ctx context.Context, r TaskRecord) {
-	ready, err := s.p.resolveSession(ctx, &r)
-	if !ready {
-		s.p.giveBack(ctx, r, time.Now().Add(sessionWait))
+	again, err := s.p.resolveSession(ctx, &r)
+	if !again.IsZero() {
+		s.p.giveBack(ctx, r, again)
 		return
 	}
+	s.place(ctx, assignment{r, err})
+}
+
+// place gives a task to a slot, or parks it for one that will fit in a moment.
+func (s *scheduler) place(ctx context.Context, t assignment) {
 	s.mu.Lock()
-	sl := s.idle.choose(&r)
-	if sl != nil {
-		s.idle.remove(sl)
+	best, found := s.idle.choose(&t.rec)
+	wait := (!found || best.key != t.rec.LaunchKey) && continued(&t.rec) == "" && s.comes(&t.rec)
+	if found && !wait {
+		s.idle.remove(best.slot)
 	}
 	s.mu.Unlock()
-	if sl == nil {
-		s.p.giveBack(ctx, r, r.NotBefore)
-		return
+	switch {
+	case wait:
+		s.parked = append(s.parked, t)
+	case !found:
+		s.p.giveBack(ctx, t.rec, t.rec.NotBefore)
+	default:
+		best.assigned <- t
 	}
-	sl.assigned <- assignment{r, err}
+}
+
+// comes reports whether a slot that fits the task will be idle in a moment.
+// The caller holds mu.
+func (s *scheduler) comes(r *TaskRecord) bool {
+	for sl, key := range s.soon {
+		if key == r.LaunchKey && sl.answersTo(r.Task.Slot, r.Task.Role) {
+			return true
+		}
+	}
+	return false
+}
+
+// placeParked looks again at the tasks that wait for a slot.
+func (s *scheduler) placeParked() {
+	again := s.parked
+	s.parked = nil
+	for _, t := range again {
+		s.place(s.p.ctx, t)
+	}
+}
+
+// unpark returns the parked tasks to the queue when the pool ends.
+func (s *scheduler) unpark() {
+	for _, t := range s.parked {
+		s.p.giveBack(context.WithoutCancel(s.p.ctx), t.rec, t.rec.NotBefore)
+	}
 }
 
 // claimRequest is what every claim of this pool has in common.
@@ -330,9 +401,9 @@ func (p *Pool) Claim(ctx context.Context, slotID string) (TaskID, bool, error) {
 		}
 		return "", false, err
 	}
-	ready, err := p.resolveSession(ctx, &r)
-	if !ready {
-		p.giveBack(ctx, r, time.Now().Add(sessionWait))
+	again, err := p.resolveSession(ctx, &r)
+	if !again.IsZero() {
+		p.giveBack(ctx, r, again)
 		s.offer(sl, was.key, was.session)
 		sl.poke()
 		return "", false, nil

@@ -14,22 +14,26 @@ var errInvalidSession = errors.New("session cannot be continued")
 // session it continues, when that one has yet to run.
 const sessionWait = time.Second
 
-// resolveSession finds the session that a claimed task continues. ready is
-// false when the task whose session it is has yet to end.
-func (p *Pool) resolveSession(ctx context.Context, r *TaskRecord) (ready bool, err error) {
+// resolveSession finds the session that a claimed task continues. If the task
+// whose session it is has yet to end, it returns when to look again.
+func (p *Pool) resolveSession(ctx context.Context, r *TaskRecord) (again time.Time, err error) {
 	from := r.Task.Session.Task
 	if from == "" || r.ResumeSession != "" {
-		return true, nil
+		return time.Time{}, nil
 	}
 	before, err := p.store.Task(ctx, from)
 	switch {
 	case err != nil:
-		return true, fmt.Errorf("%w: %w", errInvalidSession, err)
+		return time.Time{}, fmt.Errorf("%w: %w", errInvalidSession, err)
 	case !before.State.Terminal():
-		return false, nil
+		again = time.Now().Add(sessionWait)
+		if before.NotBefore.After(again) {
+			again = before.NotBefore
+		}
+		return again, nil
 	case before.SessionID == "":
-		return true, fmt.Errorf("%w: task %s ended %s before it had one", errInvalidSession, from, before.Outcome)
+		return time.Time{}, fmt.Errorf("%w: task %s ended %s before it had one", errInvalidSession, from, before.Outcome)
 	}
 	r.Task.Session.ID = before.SessionID
-	return true, nil
+	return time.Time{}, nil
 }

@@ -43,12 +43,6 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 		a.s.status.Spawned++
 	}
 	a.s.mu.Unlock()
-	if v.outcome == OutcomeCrashed && a.s.agent != nil {
-		a.s.mu.Lock()
-		a.s.status.Restarts++
-		a.s.mu.Unlock()
-		p.meter.restarted()
-	}
 	p.gate.ended(v.outcome, v.message, resetTime(res))
 	a.tellSpend(at)
 }

@@ -212,7 +212,7 @@ func (s *slot) serve(ctx context.Context, t assignment) {
 	s.set(SlotBusy, "")
 	a := newAttempt(s, t)
 	s.p.track(a)
-	usable := a.run()
+	usable, crashed := a.run()
 	s.p.untrack(a)
 	s.mu.Lock()
 	s.status.TaskID = ""
@@ -223,6 +223,9 @@ func (s *slot) serve(ctx context.Context, t assignment) {
 	s.served++
 	s.chargeStray()
 	switch {
+	case crashed:
+		s.discard()
+		s.crashed(ctx)
 	case !usable:
 		s.discard()
 	case ctx.Err() != nil || s.wantsStop(ctx):
@@ -298,6 +301,7 @@ func (s *slot) discard() {
 		return
 	}
 	s.chargeStray()
+	s.p.sched.unexpect(s)
 	s.agent, s.key, s.held = nil, "", ""
 	s.mu.Lock()
 	s.live = nil
@@ -337,31 +341,34 @@ func (s *slot) chargeStray() {
 // replaced at once.
 func (s *slot) crashed(ctx context.Context) {
 	s.p.log.Warn("process ended by itself", "slot", s.id)
-	s.p.meter.restarted()
-	s.mu.Lock()
-	s.status.Restarts++
-	s.mu.Unlock()
-	s.pause(ctx, errors.New("its process ended by itself"))
+	if s.countFailure(); len(s.failures) > 1 {
+		s.pause(ctx, errors.New("its process ended by itself"))
+	}
 }
 
 // failed notes that a process could not be started, and waits before the next try.
 func (s *slot) failed(ctx context.Context, err error) {
 	s.p.log.Warn("process could not be started", "slot", s.id, "err", err)
+	s.p.gate.slotDown(s, err)
+	s.countFailure()
+	s.pause(ctx, err)
+}
+
+// countFailure counts a failure of the process within the circuit's window.
+func (s *slot) countFailure() {
+	now := time.Now()
+	s.failures = append(s.failures, now)
+	s.failures = slices.DeleteFunc(s.failures, func(t time.Time) bool { return now.Sub(t) > s.p.cfg.Restart.Window })
 	s.mu.Lock()
 	s.status.Restarts++
 	s.mu.Unlock()
 	s.p.meter.restarted()
-	s.p.gate.slotDown(s, err)
-	s.pause(ctx, err)
 }
 
 // pause waits before the next start: longer from failure to failure, and for
 // the cool-down once there were too many in the window.
 func (s *slot) pause(ctx context.Context, why error) {
 	c := s.p.cfg.Restart
-	now := time.Now()
-	s.failures = append(s.failures, now)
-	s.failures = slices.DeleteFunc(s.failures, func(t time.Time) bool { return now.Sub(t) > c.Window })
 	d, state := backoff(c.First, c.Most, len(s.failures)), SlotRestarting
 	if len(s.failures) >= c.Failures {
 		d, state = c.Cooldown, SlotErrored

@@ -151,6 +151,12 @@ func TestSlotsAreChosenByTheirProcess(t *testing.T) {
 		return ok(a.opts.SystemPrompt, 1), nil
 	}}
 	p := build(t, claudepool.PoolConfig{Slots: 2, Launcher: l})
+	for { // until both slots are up, or the first tasks take what there is
+		if idle, err := p.FindSlots(t.Context(), claudepool.SlotFilter{State: claudepool.SlotIdle}); err != nil || len(idle) == 2 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	special := claudepool.Task{Prompt: "x", Overrides: claudepool.TaskOverrides{AgentConfig: claudepool.AgentConfig{SystemPrompt: "be brief"}}}
 	for range 10 {
 		if r, err := p.Run(t.Context(), claudepool.Task{Prompt: "x"}); err != nil || r.Output != "" {

@@ -65,6 +65,9 @@ func (p *Pool) checkSlots(ctx context.Context) error {
 		if rss > p.cfg.MaxMemory {
 			s.replace(fmt.Sprintf("its process holds %d MB", rss>>20))
 		}
+		if age := s.age(); age > p.cfg.MaxAge {
+			s.replace(fmt.Sprintf("its process is %v old", age.Round(time.Minute)))
+		}
 	}
 	return errors.Join(p.checkVersion(ctx, slots), p.recoverLost(ctx))
 }
@@ -162,6 +165,27 @@ func snapshots(slots []*slot) []SlotStatus {
 		out[i] = s.snapshot()
 	}
 	return out
+}
+
+// replaceAll makes every slot replace its process when it is idle.
+func (p *Pool) replaceAll(why string) {
+	p.mu.Lock()
+	slots := slices.Clone(p.slots)
+	p.mu.Unlock()
+	for _, s := range slots {
+		s.replace(why)
+	}
+}
+
+// age returns how long the slot's process has lived, 0 if there is none.
+func (s *slot) age() time.Duration {
+	s.mu.Lock()
+	a := s.live
+	s.mu.Unlock()
+	if a == nil {
+		return 0
+	}
+	return time.Since(a.Info().Started)
 }
 
 func (s *slot) noteMemory(rss int64) {
