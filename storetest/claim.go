@@ -299,6 +299,16 @@ var laneTests = []test{
 		s.claimIs("b", limit, accepting("slot-9"))
 		s.noClaim(limit)
 	}},
+	{"a task that is not due leaves its lane to others, also when the clock goes back", func(t *testing.T, s *store) {
+		s.create("0", lane("x"))
+		s.create("a", lane("x"), notBefore(55))
+		s.create("b", lane("x"))
+		first := s.claimIs("0", now(60))
+		s.noClaim(now(60))
+		s.finish(first, 1)
+		s.finish(s.claimIs("b", now(54)), 1)
+		s.claimIs("a", now(55))
+	}},
 	{"a cancelled task holds its lane until its attempt is recorded", func(t *testing.T, s *store) {
 		s.create("a", lane("x"))
 		s.create("b", lane("x"))
@@ -466,12 +476,17 @@ var preferTests = []test{
 		}
 	}},
 	{"a preferred task gets no money that the best one could not have", func(t *testing.T, s *store) {
-		s.create("a", launchKey("cold"), func(r *claudepool.TaskRecord) { r.Task.Overrides.MaxCost = 100 })
-		s.create("b", launchKey("warm"), func(r *claudepool.TaskRecord) { r.Task.Overrides.MaxCost = 1 })
+		s.create("a", launchKey("cold"), capped(100))
+		s.create("b", launchKey("warm"), capped(1))
 		none := s.noClaim(preferring("warm"), limited(50))
 		if none.Budget == nil || none.Task != "a" {
 			t.Errorf("NotRunnable is %+v, want the budget to refuse a", none)
 		}
+	}},
+	{"a preferred task that is too dear leaves the best one its turn", func(t *testing.T, s *store) {
+		s.create("a", launchKey("cold"), capped(10))
+		s.create("b", launchKey("warm"), capped(100))
+		s.claimIs("a", preferring("warm"), limited(50))
 	}},
 	{"a preferred task is one that can run", func(t *testing.T, s *store) {
 		s.create("a", launchKey("cold"))

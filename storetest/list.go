@@ -99,6 +99,27 @@ var listTests = []test{
 			t.Errorf("ids (-want +got):\n%s", diff)
 		}
 	}},
+	{"a listing shows claims and results as they were, too", func(t *testing.T, s *store) {
+		s.create("a")
+		s.create("b")
+		a, b := s.claimIs("a"), s.claimIs("b")
+		want := []claudepool.TaskRecord{s.create("c"), s.move(b, claudepool.StateCancelled), a}
+		var got []claudepool.TaskRecord
+		for r, err := range s.Tasks(t.Context(), claudepool.TaskFilter{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, r); len(got) == 1 {
+				s.move(b, claudepool.StateCancelled, costing(5))
+				if err := s.Extend(t.Context(), claudepool.ClaimRef{Task: "a", Fence: a.Fence}, at(500), 5); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if diff := cmp.Diff(want, got, equal); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	}},
 	{"a listing shows the whole record", func(t *testing.T, s *store) {
 		s.create("a", func(r *claudepool.TaskRecord) { r.Task = fullTask(t); r.Task.Slot, r.Task.Role = "", "" })
 		want := s.finish(s.claim(), 5)
