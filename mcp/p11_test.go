@@ -95,6 +95,9 @@ func TestP11_ProgressComesAtLeastEvery5Seconds(t *testing.T) {
 				}
 				value = p.Progress
 			}
+			if tool == "pool_fan_out" && (value < 1 || h.params[0].Total != 3) {
+				t.Errorf("the last value is %v of %v, though one task was done", value, h.params[0].Total)
+			}
 			want := map[string]string{"pool_run": "running: runs on slot-", "pool_fan_out": "1 of 3 done, 2 running, 0 waiting, $0.00"}[tool]
 			if got := h.params[len(h.params)-2].Message; !strings.HasPrefix(got, want) || !strings.Contains(got, "$0.00") {
 				t.Errorf("%s: the message is %q, want %q… and the cost", tool, got, want)

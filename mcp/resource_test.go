@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,6 +139,29 @@ func TestSubscribersHearOfChanges(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestManyChangesAreToldTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
+		var told atomic.Int32
+		c := f.connect(t, &sdk.ClientOptions{ResourceUpdatedHandler: func(context.Context, *sdk.ResourceUpdatedNotificationRequest) { told.Add(1) }}, "")
+		if err := c.Subscribe(t.Context(), &sdk.SubscribeParams{URI: "pool://status"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		told.Store(0)
+		start := time.Now()
+		for range 20 {
+			f.call(t, "pool_run", args{"prompt": "say x"})
+		}
+		most := int32(time.Since(start)/(250*time.Millisecond)) + 1
+		time.Sleep(time.Second)
+		if n := told.Load(); n < 1 || n > most {
+			t.Errorf("20 tasks made %d updates, want 1 to %d", n, most)
+		}
+	})
 }
 
 func TestSubscribingToNothingIsRefused(t *testing.T) {

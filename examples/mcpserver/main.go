@@ -42,7 +42,13 @@ import (
 
 func main() {
 	claudetest.Main() // does not return when this program is started as its own stand-in
+	os.Exit(run(os.Args[1:], os.Stdin, takeStdout(), os.Stderr))
+}
+
+// takeStdout returns standard output. Whatever prints to it by mistake from now
+// on goes to standard error, and does not reach the client.
+func takeStdout() *os.File {
 	stdout := os.Stdout
-	os.Stdout = os.Stderr // whatever prints by mistake must not reach the client
-	os.Exit(run(os.Args[1:], os.Stdin, stdout, os.Stderr))
+	os.Stdout = os.Stderr
+	return stdout
 }

@@ -96,6 +96,14 @@ func TestP11_StdoutCarriesTheProtocolAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestP11_PrintsByMistakeDoNotReachTheClient(t *testing.T) {
+	stdout := os.Stdout
+	defer func() { os.Stdout = stdout }()
+	if got := takeStdout(); got != stdout || os.Stdout != os.Stderr {
+		t.Error("standard output still reaches the client")
+	}
+}
+
 func TestP7_NoProcessIsLeft(t *testing.T) {
 	t.Parallel()
 	noProcessIsLeft(t, nil, "-demo")
