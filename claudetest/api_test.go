@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -496,5 +497,35 @@ func BenchmarkAPI(b *testing.B) {
 			b.Fatal(err)
 		}
 		resp.Body.Close()
+	}
+}
+
+func TestAPICloseWaitsForScripts(t *testing.T) {
+	t.Parallel()
+	entered, release := make(chan struct{}), make(chan struct{})
+	var finished atomic.Bool
+	c := newCaller(t, func(*claudetest.Request) claudetest.Reply {
+		close(entered)
+		<-release
+		finished.Store(true)
+		return claudetest.Text("late")
+	})
+	cut := make(chan error, 1)
+	go func() {
+		_, err := c.stream(t.Context(), conversation(userText("x")))
+		cut <- err
+	}()
+	<-entered
+	closed := make(chan bool, 1)
+	go func() {
+		c.api.Close()
+		closed <- finished.Load()
+	}()
+	if err := <-cut; err == nil { // Close has cut the connection, and waits
+		t.Error("an answer came")
+	}
+	close(release)
+	if !<-closed {
+		t.Error("Close left a script running")
 	}
 }
