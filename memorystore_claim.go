@@ -32,9 +32,8 @@ func (s *MemoryStore) Claim(ctx context.Context, r ClaimRequest) (TaskRecord, er
 	}
 	defer s.mu.Unlock()
 
-	lines := s.queue.open(&view, s.lines[:0])
+	t, lines := s.queue.best(&view, s.lines[:0])
 	defer func() { clear(lines); s.lines = lines }()
-	t := s.queue.best(&view, lines)
 	if t == nil {
 		return TaskRecord{}, &NotRunnable{NextAt: s.queue.next()}
 	}

@@ -314,9 +314,11 @@ func (q *taskQueue) open(v *claimView, lines []*line) []*line {
 	return lines
 }
 
-// best returns the first task in rank that v takes, or nil. Tasks it meets on
-// the way and cannot take are set aside where they are not met again.
-func (q *taskQueue) best(v *claimView, lines []*line) *memTask {
+// best returns the first task in rank that v takes, or nil, and the lines that
+// are open. Tasks it meets on the way and cannot take are set aside where they
+// are not met again.
+func (q *taskQueue) best(v *claimView, lines []*line) (*memTask, []*line) {
+	lines = q.open(v, lines)
 	for {
 		var best *memTask
 		for _, l := range lines {
@@ -326,10 +328,11 @@ func (q *taskQueue) best(v *claimView, lines []*line) *memTask {
 		}
 		switch {
 		case best == nil || q.takes(v, best):
-			return best
+			return best, lines
 		case best.rec.NotBefore.After(v.now): // an earlier claim had a later clock
 			q.remove(best)
 			q.delayed.push(best)
+			lines = q.open(v, lines[:0]) // with who waited behind it
 		case q.lanes[best.rec.Lane].busy:
 			best.queue.remove(best)
 			q.hold(best)

@@ -200,10 +200,11 @@ type ClaimRef struct {
 // claim back unused: its reservation is released.
 //
 // A transition to cancelled raises the fencing number, so that the holder
-// notices. Its reservation, and the record's Claim, stay until the attempt is
-// recorded; if the holder is dead, whoever finds that out must record it. To
-// cancel a task that has ended already is no error and changes no state: the
-// record is returned, whatever From is.
+// notices. Its reservation and the record's Claim, with its lane and tags, stay
+// until the attempt is recorded; no [Change] tells of that. If the holder is
+// dead, whoever finds that out must record it. To cancel a task that has ended
+// already is no error and changes no state: the record is returned, whatever
+// From is.
 type Transition struct {
 	Task  TaskID
 	From  TaskState

@@ -230,8 +230,9 @@ type TaskRecord struct {
 	// of it had to be guessed.
 	Cost      Microdollars
 	Estimated bool
-	// SessionID is the last known session of an attempt, ResumeSession the one
-	// that the next attempt must continue, if any.
+	// SessionID is the session that the attempt of the last claim has told, or
+	// one before it if it has told none. ResumeSession is the one that the next
+	// attempt must continue, if any.
 	SessionID     string
 	ResumeSession string
 	// SlotID is the slot of the last attempt.

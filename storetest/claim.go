@@ -384,6 +384,18 @@ var tagTests = []test{
 		s.finish(c, 1)
 		s.claimIs("d", both...)
 	}},
+	{"a tag that a task has twice counts once", func(t *testing.T, s *store) {
+		for i := range 4 {
+			s.create(fmt.Sprint("a", i), tagged("x", "x"))
+		}
+		limit := tagLimit("x", 2)
+		first := s.claimIs("a0", limit)
+		s.claimIs("a1", limit)
+		s.noClaim(limit)
+		s.finish(first, 1)
+		s.claimIs("a2", limit)
+		s.noClaim(limit)
+	}},
 	{"limits are those of the claim", func(t *testing.T, s *store) {
 		for i := range 4 {
 			s.create(fmt.Sprint("a", i), tagged("x"))

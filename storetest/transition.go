@@ -218,11 +218,13 @@ var fenceTests = []test{
 		s.move(first, claudepool.StatePending)
 		second := s.claim()
 		done := s.finish(second, 3)
-		_, err := s.Transition(t.Context(), transition(first, claudepool.StateFailed, costing(4)))
+		_, err := s.Transition(t.Context(), transition(first, claudepool.StateFailed, costing(4), func(tr *claudepool.Transition) {
+			tr.Attempt.SessionID = "old"
+		}))
 		wantError(t, "the first holder's transition", err, claudepool.ErrConflict)
 		got := s.task("a")
-		if got.State != done.State || got.Cost != 7 || got.Result.Cost != 7 {
-			t.Errorf("state %s, cost %v, result %+v", got.State, got.Cost, got.Result)
+		if got.State != done.State || got.Cost != 7 || got.Result.Cost != 7 || got.SessionID != "" {
+			t.Errorf("state %s, cost %v, session %q, result %+v", got.State, got.Cost, got.SessionID, got.Result)
 		}
 		a := s.attempts("a")
 		if len(a) != 2 || a[0].Fence != first.Fence || !a[0].Late || a[1].Fence != second.Fence || a[1].Late {
