@@ -14,8 +14,8 @@ import (
 type agent struct {
 	done chan struct{} // never closed: it does not end by itself
 
-	// lasts says how long the answer to a prompt takes. Nil means at once.
-	lasts func(prompt string) (time.Duration, error)
+	// answer answers a prompt. Nil answers at once with the prompt.
+	answer func(ctx context.Context, prompt string) (string, error)
 }
 
 func newAgent() *agent { return &agent{done: make(chan struct{})} }
@@ -23,18 +23,14 @@ func newAgent() *agent { return &agent{done: make(chan struct{})} }
 func (a *agent) Launch(context.Context, claude.Options) (claudepool.Agent, error) { return a, nil }
 
 func (a *agent) Turn(ctx context.Context, p claude.Prompt, _ func(claude.Event)) (claude.Result, error) {
-	if a.lasts != nil {
-		d, err := a.lasts(p.Text)
-		if err != nil {
+	text := p.Text
+	if a.answer != nil {
+		var err error
+		if text, err = a.answer(ctx, text); err != nil {
 			return claude.Result{}, err
 		}
-		select {
-		case <-time.After(d):
-		case <-ctx.Done():
-			return claude.Result{}, context.Cause(ctx)
-		}
 	}
-	return claude.Result{Subtype: "success", TerminalReason: "completed", Text: p.Text, Cost: 1, Turns: 1}, nil
+	return claude.Result{Subtype: "success", TerminalReason: "completed", Text: text, Cost: 1, Turns: 1}, nil
 }
 
 func (a *agent) Apply(context.Context, claude.Settings) error          { return nil }

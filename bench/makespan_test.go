@@ -1,8 +1,10 @@
 package bench_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,18 +19,23 @@ const (
 )
 
 // BenchmarkMakespan runs a fan-out of 1,000 tasks of 10 to 100 ms over 8 slots,
-// against the list schedule of the same lengths.
+// against the list schedule of the same lengths. On a machine that is busy with
+// other things an agent's timer fires late, which is not the pool's doing: so
+// it also compares with the list schedule of the lengths as they turned out.
 func BenchmarkMakespan(b *testing.B) {
 	lengths := lengths(fanTasks)
 	want := listSchedule(lengths, fanSlots)
 	var got []time.Duration
+	var toRun []float64
 	for b.Loop() {
-		got = append(got, fanOut(b, lengths, fanSlots))
+		took, ran := fanOut(b, lengths, fanSlots)
+		got, toRun = append(got, took), append(toRun, float64(took)/float64(listSchedule(ran, fanSlots)))
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(ms(median(got)), "ms/makespan")
 	b.ReportMetric(ms(want), "ms/list")
 	b.ReportMetric(float64(median(got))/float64(want), "x-list")
+	b.ReportMetric(median(toRun), "x-list-as-run")
 }
 
 // Where the clock stands still while the pool works, only the order and the
@@ -37,8 +44,12 @@ func TestMakespanIsThatOfTheListSchedule(t *testing.T) {
 	lengths := lengths(fanTasks)
 	want := listSchedule(lengths, fanSlots)
 	synctest.Test(t, func(t *testing.T) {
-		if got := fanOut(t, lengths, fanSlots); got != want {
+		got, ran := fanOut(t, lengths, fanSlots)
+		if got != want {
 			t.Errorf("makespan = %v, want %v", got, want)
+		}
+		if !slices.Equal(ran, lengths) {
+			t.Error("the tasks ran for other lengths than theirs")
 		}
 	})
 }
@@ -71,11 +82,28 @@ func listSchedule(lengths []time.Duration, n int) time.Duration {
 	return slices.Max(free)
 }
 
-// fanOut returns how long the pool takes for tasks of these lengths.
-func fanOut(tb testing.TB, lengths []time.Duration, slots int) time.Duration {
+// sleep answers a prompt that is a length after that time, with the time that
+// it really was.
+func sleep(ctx context.Context, prompt string) (string, error) {
+	d, err := time.ParseDuration(prompt)
+	if err != nil {
+		return "", err
+	}
+	begin := time.Now()
+	select {
+	case <-time.After(d):
+		return prompt + " took " + time.Since(begin).String(), nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// fanOut returns how long the pool takes for tasks of these lengths, and which
+// lengths they really had.
+func fanOut(tb testing.TB, lengths []time.Duration, slots int) (took time.Duration, ran []time.Duration) {
 	tb.Helper()
 	a := newAgent()
-	a.lasts = time.ParseDuration
+	a.answer = sleep
 	p := pool(tb, slots, a)
 	defer closePool(tb, p)
 	tasks := make([]claudepool.Task, len(lengths))
@@ -84,17 +112,17 @@ func fanOut(tb testing.TB, lengths []time.Duration, slots int) time.Duration {
 	}
 	begin := time.Now()
 	out, err := p.FanOut(tb.Context(), tasks, claudepool.FanOutOptions{})
-	took := time.Since(begin)
+	took = time.Since(begin)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if out.Census.OK != len(lengths) {
-		tb.Fatalf("census = %+v, want %d ok", out.Census, len(lengths))
-	}
 	for i, r := range out.Results {
-		if r.Output != tasks[i].Prompt {
-			tb.Fatalf("result %d answers %q, want %q", i, r.Output, tasks[i].Prompt)
+		text, found := strings.CutPrefix(r.Output, tasks[i].Prompt+" took ")
+		d, err := time.ParseDuration(text)
+		if !found || err != nil {
+			tb.Fatalf("result %d of the task %q is %q (%s)", i, tasks[i].Prompt, r.Output, r.Outcome)
 		}
+		ran = append(ran, d)
 	}
-	return took
+	return took, ran
 }

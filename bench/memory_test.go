@@ -33,10 +33,10 @@ func report(b *testing.B, what string, measure func() (got, least float64)) {
 }
 
 func TestMemoryIsMeasured(t *testing.T) {
-	if got := queuedTasks(t, 1000); got <= 0 {
+	if got := queuedTasks(t, 10_000); got <= 0 {
 		t.Errorf("a queued task takes %.0f bytes, want more than none", got)
 	}
-	if got := idleSlots(t, 20); got <= 0 {
+	if got := idleSlots(t, 1000); got <= 0 {
 		t.Errorf("an idle slot takes %.0f bytes, want more than none", got)
 	}
 }
