@@ -1,6 +1,8 @@
 package claude
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,8 +13,8 @@ import (
 // [Options.Permission].
 var personTools = []string{"AskUserQuestion", "EnterPlanMode", "ExitPlanMode"}
 
-// maxArg is how long a single argument may be on Linux is 128 KiB; what is
-// longer goes over the pipe.
+// maxArg bounds a single argument. Linux takes 128 KiB; what is longer goes
+// over the pipe.
 const maxArg = 100 << 10
 
 // tools is the list of built-in tools to offer.
@@ -44,10 +46,29 @@ func (s *Settings) mode() PermissionMode {
 	return s.PermissionMode
 }
 
+// settings is SettingsJSON with what this package adds. Without the addition a
+// model decides in plan mode which commands may write, at the cost of requests
+// that are in no figure.
+func (o *Options) settings() json.RawMessage {
+	const key = "useAutoModeDuringPlan"
+	m := map[string]json.RawMessage{}
+	if o.SettingsJSON != nil {
+		_ = json.Unmarshal(o.SettingsJSON, &m) // Validate has seen that it is an object
+	}
+	if m[key] == nil {
+		m[key] = json.RawMessage("false")
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return o.SettingsJSON
+	}
+	return b
+}
+
 // argv makes the arguments of a process. Nothing secret may stand here: every
 // user of the machine can read it. Prompts and agents go over the pipe with
-// initialize, settings in the file settingsFile (empty for none), MCP servers
-// over the pipe.
+// initialize, SettingsJSON in the file settingsFile (empty when there is none),
+// MCP servers over the pipe.
 func (o *Options) argv(caps Capabilities, settingsFile string, spare bool) []string {
 	a := []string{
 		"-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose",
@@ -77,9 +98,7 @@ func (o *Options) argv(caps Capabilities, settingsFile string, spare bool) []str
 	if s := string(o.JSONSchema); s != "" && len(s) <= maxArg {
 		a = append(a, "--json-schema", s) // a bad schema is refused here, but not over the pipe
 	}
-	if settingsFile != "" {
-		a = append(a, "--settings", settingsFile)
-	}
+	a = append(a, "--settings", cmp.Or(settingsFile, string(o.settings())))
 	if o.MaxTurns > 0 {
 		a = append(a, "--max-turns", strconv.Itoa(o.MaxTurns))
 	}

@@ -243,9 +243,7 @@ func (p *Process) told(h header, line []byte) {
 	case "background_tasks_changed":
 		p.tasks = s.Tasks
 	case "init", "status":
-		if s.PermissionMode != "" {
-			p.mode = PermissionMode(s.PermissionMode)
-		}
+		p.modeIs(PermissionMode(s.PermissionMode))
 	}
 	p.mu.Unlock()
 	if t != nil {
@@ -278,6 +276,19 @@ func (p *Process) concluded(line []byte) {
 		t.mail.put(finished{r, spent})
 	}
 }
+
+// modeIs notes the mode that the CLI tells of. The caller holds mu.
+func (p *Process) modeIs(m PermissionMode) {
+	if m == "" || m == p.mode {
+		return
+	}
+	p.farewell = p.farewell || takesLeave(p.mode)
+	p.mode = m
+}
+
+// takesLeave reports whether the CLI tells the model, in the next prompt, that
+// this mode has ended.
+func takesLeave(m PermissionMode) bool { return m == PermissionPlan || m == PermissionAuto }
 
 // sessionIs notes the session of a line. The caller holds mu.
 func (p *Process) sessionIs(id string) {

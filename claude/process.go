@@ -57,6 +57,7 @@ type Process struct {
 	keySource string
 	session   string
 	mode      PermissionMode // as the CLI last told
+	farewell  bool           // the next prompt may tell of a mode that has ended
 	idle      bool
 	stuck     bool // it did not become idle after a turn
 	tasks     []backgroundTask
@@ -151,7 +152,7 @@ func privateFiles(o *Options, spare bool) (folder, settings string, err error) {
 		return folder, "", nil
 	}
 	settings = filepath.Join(folder, "settings.json")
-	if err := os.WriteFile(settings, o.SettingsJSON, 0o600); err != nil {
+	if err := os.WriteFile(settings, o.settings(), 0o600); err != nil {
 		return "", "", errors.Join(fmt.Errorf("claude: private settings: %w", err), removeFolder(folder))
 	}
 	return folder, settings, nil

@@ -63,34 +63,43 @@ func (p *Process) reset(ctx context.Context, s Settings) error {
 	}
 	p.mu.Lock()
 	before, commands := p.session, hasCommands(p.live.MCPServers)
-	if p.stuck {
-		p.mu.Unlock()
+	farewell := p.farewell || takesLeave(p.mode) && p.mode != s.mode()
+	stuck := p.stuck
+	p.mu.Unlock()
+	if stuck {
 		return &ResetError{Reason: "it did not become idle after the last turn"}
 	}
-	p.mu.Unlock()
 
-	// Everything is sent at once; the CLI serves the requests while it clears.
-	// Commands that serve MCP are left out at first, so that what then still
-	// runs in the tree is a stray.
-	clear := p.newTurn(newUUID())
-	line, err := encode(userMessage{Type: "user", UUID: clear.id, Message: userContent{Role: "user", Content: "/clear"}})
-	if err != nil {
-		return err
-	}
+	// Everything is sent at once, the settings first: what the CLI tells of
+	// itself at the start of the new session then proves the mode. Commands
+	// that serve MCP are left out at first, so that what then still runs in the
+	// tree is a stray.
 	first := s
 	if commands || hasCommands(s.MCPServers) {
 		first.MCPServers = withoutCommands(s.MCPServers)
 	}
-	cleared := make(chan error, 1)
-	go func() { cleared <- p.converse(ctx, clear, line, func(Event) {}) }()
 	q, err := p.postSettings(ctx, first, true)
-	if err == nil {
-		err = p.awaitSettings(ctx, q)
-	}
-	if err := errors.Join(err, <-cleared); err != nil {
+	if err != nil {
 		return err
 	}
-	if err := p.checkCleared(clear.result(), before); err != nil {
+	if farewell {
+		// The old conversation gets the note about the mode that has ended, not the new one.
+		no := false
+		if _, err := p.exchange(ctx, userMessage{Message: userContent{Content: "."}, ShouldQuery: &no}); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.farewell = false
+		p.mu.Unlock()
+	}
+	r, err := p.exchange(ctx, userMessage{Message: userContent{Content: "/clear"}})
+	if err != nil {
+		return err
+	}
+	if err := p.checkCleared(r, before, s.mode()); err != nil {
+		return err
+	}
+	if err := p.awaitSettings(ctx, q); err != nil {
 		return err
 	}
 	if err := p.checkInherited(ctx, s); err != nil {
@@ -103,6 +112,18 @@ func (p *Process) reset(ctx context.Context, s Settings) error {
 		return p.put(ctx, s, false)
 	}
 	return nil
+}
+
+// exchange sends a message and waits for its result.
+func (p *Process) exchange(ctx context.Context, m userMessage) (Result, error) {
+	t := p.newTurn(newUUID())
+	m.Type, m.UUID, m.Message.Role = "user", t.id, "user"
+	line, err := encode(m)
+	if err != nil {
+		return Result{}, err
+	}
+	err = p.converse(ctx, t, line, func(Event) {})
+	return t.result(), err
 }
 
 // stopTasks ends what runs in the background.
@@ -140,7 +161,7 @@ func (p *Process) stopTasks(ctx context.Context) error {
 }
 
 // checkCleared proves the new conversation.
-func (p *Process) checkCleared(r Result, before string) error {
+func (p *Process) checkCleared(r Result, before string, mode PermissionMode) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -156,6 +177,8 @@ func (p *Process) checkCleared(r Result, before string) error {
 		return &ResetError{Reason: fmt.Sprintf("background task %s (%s) is still there", p.tasks[0].ID, p.tasks[0].Description)}
 	case !p.idle:
 		return &ResetError{Reason: "it did not become idle"}
+	case p.mode != mode:
+		return &ResetError{Reason: fmt.Sprintf("the PermissionMode is %q, not %q", p.mode, mode)}
 	}
 	return nil
 }

@@ -57,6 +57,9 @@ func (p *Process) put(ctx context.Context, s Settings, all bool) error {
 // postSettings sends the requests for s and for reading them back in one go.
 func (p *Process) postSettings(ctx context.Context, s Settings, all bool) (*putting, error) {
 	o := p.opts.Load()
+	if s.mode() == PermissionPlan && o.AllowBypass && !p.caps.planHolds {
+		return nil, &VersionError{Path: p.caps.Path, Found: p.caps.Version, Need: floorReuse, For: "plan mode together with AllowBypass (older versions then allow everything)"}
+	}
 	p.mu.Lock()
 	was, mode := p.live, p.mode
 	p.mu.Unlock()

@@ -32,6 +32,7 @@ type Capabilities struct {
 	Spares         bool // [Park] works
 	permissionNone bool // --permission-prompts none
 	listRules      bool // list_permission_rules
+	planHolds      bool // plan mode is read-only even where bypass is allowed
 	echoesAlways   bool // every result names its message; before, only the good ones of the model did
 }
 
@@ -43,7 +44,7 @@ func capabilitiesOf(path, version string) (Capabilities, error) {
 	reuse := compareVersions(version, floorReuse) >= 0
 	return Capabilities{
 		Path: path, Version: version,
-		WarmReuse: reuse, permissionNone: reuse, listRules: reuse, echoesAlways: reuse,
+		WarmReuse: reuse, permissionNone: reuse, listRules: reuse, echoesAlways: reuse, planHolds: reuse,
 		Spares: compareVersions(version, floorSpare) >= 0,
 	}, nil
 }

@@ -46,6 +46,7 @@ type (
 		Message         userContent `json:"message"`
 		ParentToolUseID *string     `json:"parent_tool_use_id"`
 		ClientComposed  bool        `json:"client_composed,omitempty"`
+		ShouldQuery     *bool       `json:"shouldQuery,omitempty"` // false: the model is not asked
 	}
 	userContent struct {
 		Role    string `json:"role"`    // "user"
