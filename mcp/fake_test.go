@@ -13,10 +13,14 @@ import (
 
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/claudetest"
 	"github.com/claudepool/claudepool/mcp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	claudetest.Main() // the example starts this program again as the stand-in
+	goleak.VerifyTestMain(m)
+}
 
 // turnCost is what a turn of the fake agent costs.
 const turnCost = claudepool.Microdollars(1_000)
@@ -25,6 +29,7 @@ const turnCost = claudepool.Microdollars(1_000)
 //
 //	say TEXT      answer TEXT
 //	long N        answer N characters
+//	json N        give a structured output of N characters
 //	hold          answer "held" once release is called
 //	fail          end with an error of the agent
 //	deny          end with a refused tool call
@@ -74,6 +79,12 @@ func (a *fakeAgent) Turn(ctx context.Context, p claude.Prompt, emit func(claude.
 			return r, err
 		}
 		r.Text = strings.Repeat("x", n)
+	case "json":
+		n, err := strconv.Atoi(rest)
+		if err != nil {
+			return r, err
+		}
+		r.Structured = []byte(`"` + strings.Repeat("z", n-2) + `"`)
 	case "hold":
 		select {
 		case <-a.gate():

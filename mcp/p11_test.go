@@ -260,22 +260,24 @@ func TestP11_WaitIsShortEvenWithProgress(t *testing.T) {
 func TestCloseAnswersCallsInProgress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
-		result := later(t, t.Context(), f.client, withToken("pool_run", args{"prompt": "hold"}))
+		f := setup(t, claudepool.PoolConfig{Slots: 1}, mcp.Options{})
+		var results []func() (*sdk.CallToolResult, error)
+		for range 50 {
+			results = append(results, later(t, t.Context(), f.client, withToken("pool_run", args{"prompt": "hold"})))
+		}
 		time.Sleep(10 * time.Second)
 		if err := f.server.Close(); err != nil {
 			t.Fatal(err)
 		}
-		res, err := result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := structured[report](t, res)
-		if got.State != claudepool.StateRunning {
-			t.Errorf("the answer is %+v, want a running task", got)
-		}
-		if r, err := f.pool.Task(t.Context(), got.TaskID); err != nil || r.State != claudepool.StateRunning {
-			t.Errorf("the task is %s, %v; closing the server must not end it", r.State, err)
+		for _, result := range results {
+			res, err := result()
+			if err != nil {
+				t.Fatalf("a call was not answered: %v", err)
+			}
+			got := structured[report](t, res)
+			if r, err := f.pool.Task(t.Context(), got.TaskID); err != nil || r.State != got.State || r.State.Terminal() {
+				t.Fatalf("the answer says %s, the task is %s (%v); closing the server must not end it", got.State, r.State, err)
+			}
 		}
 	})
 }

@@ -2,6 +2,8 @@ package mcp_test
 
 import (
 	"context"
+	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -341,6 +343,23 @@ func TestLongOutputIsCutAndCanBeReadOn(t *testing.T) {
 	}
 	if total > 300 || total < 290 || many.Results[0].Output != "short" {
 		t.Errorf("six outputs share %d characters, want nearly 300, and the short one whole", total)
+	}
+}
+
+func TestLargeStructuredOutputIsLeftToTheResource(t *testing.T) {
+	t.Parallel()
+	f := setup(t, claudepool.PoolConfig{}, mcp.Options{MaxOutput: 5_000})
+	for n, whole := range map[int]bool{5_000: true, 5_001: false} {
+		got := structured[report](t, f.call(t, "pool_run", args{
+			"prompt": "json " + strconv.Itoa(n), "overrides": args{"json_schema": args{"type": "string"}},
+		}))
+		if !got.Success || (got.Structured != nil) != whole || strings.Contains(got.Note, "pool://results/"+string(got.TaskID)) == whole {
+			t.Errorf("%d characters: %d are in the answer, with the note %q", n, len(got.Structured), got.Note)
+		}
+		var all report
+		if err := json.Unmarshal([]byte(f.read(t, "pool://results/"+string(got.TaskID)).Text), &all); err != nil || len(all.Structured) != n {
+			t.Errorf("the resource has %d of %d characters, %v", len(all.Structured), n, err)
+		}
 	}
 }
 
