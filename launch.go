@@ -83,7 +83,7 @@ func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
 	o := s.options(&r.Task)
 	key := s.keyFor(r, &o)
 	session := o.Resume
-	fits := s.agent != nil && !isDone(s.agent) && s.key == key && !o.Fork
+	fits := s.agent != nil && !isDone(s.agent) && s.key == key && !o.Fork && !s.disturbed()
 	if fits && s.held == session {
 		if err := s.agent.Apply(ctx, o.Settings); err == nil {
 			s.held = ""

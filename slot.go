@@ -53,7 +53,10 @@ type slot struct {
 	served int          // tasks of the agent
 	held   string       // session that the agent still holds for a follow-up
 	until  time.Time    // end of that hold
-	stray  Microdollars // what turns nobody asked for have cost, as far as charged
+	// Turns that nobody asked for: what they have cost, as far as it was
+	// charged, and how many there were when the slot was last offered.
+	stray      Microdollars
+	strayTurns int
 	// failures are the times of the last failures, for the circuit.
 	failures []time.Time
 
@@ -151,6 +154,7 @@ func (s *slot) prepare(ctx context.Context) bool {
 // the end of a hold, or the wish to stop or recycle.
 func (s *slot) await(ctx context.Context) {
 	s.set(SlotIdle, "")
+	_, s.strayTurns = s.unsolicited()
 	s.p.sched.offer(s, s.key, s.held)
 	var expired <-chan time.Time
 	if s.held != "" {
@@ -313,16 +317,29 @@ func (s *slot) discard() {
 	}
 }
 
-// chargeStray charges what the process has spent on turns that nobody asked for.
-// No task is to blame, but the money is gone.
-func (s *slot) chargeStray() {
+// unsolicited returns what turns that nobody asked for have cost in the life of
+// the process, and how many there were.
+func (s *slot) unsolicited() (cost Microdollars, turns int) {
 	a, ok := s.agent.(interface {
 		Unsolicited() (cost Microdollars, turns int)
 	})
 	if !ok {
-		return
+		return 0, 0
 	}
-	cost, turns := a.Unsolicited()
+	return a.Unsolicited()
+}
+
+// disturbed reports whether the process has run such a turn since it was ready:
+// it is in the conversation that a task would have.
+func (s *slot) disturbed() bool {
+	_, turns := s.unsolicited()
+	return turns != s.strayTurns
+}
+
+// chargeStray charges what the process has spent on turns that nobody asked for.
+// No task is to blame, but the money is gone.
+func (s *slot) chargeStray() {
+	cost, turns := s.unsolicited()
 	if cost <= s.stray {
 		return
 	}
