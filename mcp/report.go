@@ -89,17 +89,18 @@ func (s *Server) nextStep(r claudepool.TaskResult) string {
 	return ""
 }
 
-// share is the largest size to which each of sizes can be cut so that all
-// together are at most total.
+// share is the size to which each of sizes has to be cut so that all together
+// are at most total: what small ones leave goes to the larger ones.
 func share(sizes []int, total int) int {
 	sorted := slices.Sorted(slices.Values(sizes))
+	left := total
 	for i, n := range sorted {
-		if each := total / (len(sorted) - i); n > each {
+		if each := left / (len(sorted) - i); n > each {
 			return each
 		}
-		total -= n
+		left -= n
 	}
-	return total
+	return total // all fit
 }
 
 // cut leaves room characters of the output from offset on, and bounds the rest

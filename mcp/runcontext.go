@@ -51,9 +51,11 @@ func (s *Server) addContextTools() {
 	add(s, ToolsetContext, tool{
 		name: "context_set", hints: adjusts, about: "Set a fact that every task from the next on gets at the start of its prompt.",
 	}, func(ctx context.Context, _ *sdk.CallToolRequest, in pairInput) (key, error) {
-		err := s.pool.SetContext(ctx, in.Key, in.Value)
+		if err := s.pool.SetContext(ctx, in.Key, in.Value); err != nil {
+			return key{}, err
+		}
 		s.fresh.mark(contextURI)
-		return key{in.Key}, err
+		return key{in.Key}, nil
 	})
 	add(s, ToolsetContext, tool{
 		name: "context_get", hints: reads, about: "Read a fact of the run context.",
@@ -64,9 +66,11 @@ func (s *Server) addContextTools() {
 	add(s, ToolsetContext, tool{
 		name: "context_delete", hints: destroys, about: "Remove a fact from the run context.",
 	}, func(ctx context.Context, _ *sdk.CallToolRequest, in keyInput) (key, error) {
-		err := s.pool.DeleteContext(ctx, in.Key)
+		if err := s.pool.DeleteContext(ctx, in.Key); err != nil {
+			return key{}, err
+		}
 		s.fresh.mark(contextURI)
-		return key{in.Key}, err
+		return key{in.Key}, nil
 	})
 	add(s, ToolsetContext, tool{
 		name: "context_list", hints: reads, about: "The whole run context.",

@@ -337,6 +337,12 @@ func TestLongOutputIsCutAndCanBeReadOn(t *testing.T) {
 	}
 
 	many := structured[fannedOut](t, f.call(t, "pool_fan_out", args{"prompts": []string{"say short", "long 90", "long 99", "long 250", "long 90", "long 250"}}))
+	fits := structured[fannedOut](t, f.call(t, "pool_fan_out", args{"prompts": []string{"long 100", "long 100", "long 90"}}))
+	for i, n := range []int{100, 100, 90} {
+		if r := fits.Results[i]; len(r.Output) != n || r.NextOffset != 0 {
+			t.Errorf("of three outputs that fit, one has %d of %d characters", len(r.Output), n)
+		}
+	}
 	total := 0
 	for _, r := range many.Results {
 		total += len(r.Output)

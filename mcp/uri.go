@@ -26,9 +26,9 @@ const (
 
 func resultURI(id claudepool.TaskID) string { return resultPrefix + string(id) }
 
-// name is what the id of a task or a slot looks like. It has no dot and no
+// idPattern is what the id of a task or a slot looks like. It has no dot and no
 // slash, so that no id leads out of a folder.
-var name = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
 
 // idIn returns the id at the end of a resource's URI.
 func idIn(uri, prefix string) (string, bool) {
@@ -37,5 +37,5 @@ func idIn(uri, prefix string) (string, bool) {
 		return "", false
 	}
 	id, err := url.PathUnescape(rest)
-	return id, err == nil && name.MatchString(id)
+	return id, err == nil && idPattern.MatchString(id)
 }
