@@ -98,7 +98,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		p.defaults.Permission = refuseAll // tells the options apart; each slot puts its own in
 	}
 	if err := p.defaults.Validate(); err != nil {
-		return nil, fmt.Errorf("agent: %w", err)
+		return nil, namedAs("agent.", err)
 	}
 	p.key = p.defaults.LaunchKey()
 	if err := p.probe(ctx); err != nil {

@@ -3,6 +3,7 @@ package claudepool
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -127,9 +128,35 @@ func (p *Pool) checkOptions(t *Task) (string, error) {
 		return "", invalidField("overrides.permission_mode", "is %s, which this pool was not built to allow (AllowBypass)", claude.PermissionBypass)
 	}
 	if err := o.Validate(); err != nil {
-		return "", fmt.Errorf("overrides: %w", err)
+		return "", namedAs("overrides.", err)
 	}
 	return o.LaunchKey(), nil
+}
+
+// optionNames are the names that callers know the driver's options by.
+var optionNames = map[string]string{
+	"Model": "model", "Effort": "effort", "PermissionMode": "permission_mode", "SystemPrompt": "system_prompt",
+	"AppendSystemPrompt": "append_system_prompt", "MaxTurns": "max_turns", "Tools": "tools", "AllowedTools": "allowed_tools",
+	"DisallowedTools": "disallowed_tools", "MCPServers": "mcp_servers", "JSONSchema": "json_schema", "AddDirs": "add_dirs",
+	"Agents": "agents", "SettingsJSON": "settings", "FallbackModel": "fallback_model",
+}
+
+// namedAs returns the driver's error about an option as one about the field
+// that the caller filled in.
+func namedAs(prefix string, err error) error {
+	bad, ok := errors.AsType[*claude.OptionError](err)
+	if !ok {
+		return err
+	}
+	end := strings.IndexAny(bad.Field, ".[")
+	if end < 0 {
+		end = len(bad.Field)
+	}
+	name, known := optionNames[bad.Field[:end]]
+	if !known {
+		return fmt.Errorf("%s: %w", strings.TrimSuffix(prefix, "."), err)
+	}
+	return &InvalidError{Field: prefix + name + bad.Field[end:], Reason: bad.Reason}
 }
 
 // checkSlot refuses a task for a slot that does not exist. Roles may come later.

@@ -20,8 +20,7 @@ const (
 	PermissionBypass      PermissionMode = "bypassPermissions" // everything is allowed
 )
 
-// PermissionModes lists every mode, the strictest first. [PermissionMode.Exceeds]
-// compares by this order.
+// PermissionModes lists every mode, the strictest first.
 func PermissionModes() []PermissionMode {
 	return []PermissionMode{PermissionPlan, PermissionDontAsk, PermissionDefault, PermissionAcceptEdits, PermissionAuto, PermissionBypass}
 }
