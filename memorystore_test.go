@@ -204,6 +204,18 @@ func TestMemoryStoreWatchEnds(t *testing.T) {
 	}
 }
 
+// take takes a change that must be there.
+func take(t *testing.T, changes <-chan claudepool.Change) claudepool.Change {
+	t.Helper()
+	select {
+	case c := <-changes:
+		return c
+	default:
+		t.Fatal("no change is there")
+		return claudepool.Change{}
+	}
+}
+
 func TestMemoryStoreLosesChangesInTheirPlace(t *testing.T) {
 	t.Parallel()
 	s := claudepool.NewMemoryStore()
@@ -216,15 +228,15 @@ func TestMemoryStoreLosesChangesInTheirPlace(t *testing.T) {
 	for range 3 { // each time it falls behind anew
 		addTasks(t, s, next, 3000)
 		for i := range room {
-			if c := <-changes; c.Lost {
+			if c := take(t, changes); c.Lost {
 				t.Fatalf("change %d is lost, want the first %d to be kept", i, room)
 			}
 		}
-		if c := <-changes; !c.Lost {
+		if c := take(t, changes); !c.Lost {
 			t.Fatalf("change %d is %+v, want it to say that others are lost", room, c)
 		}
 		addTasks(t, s, next+3000, 1)
-		if c, want := <-changes, claudepool.TaskID(fmt.Sprintf("task-%08d", next+3000)); c.TaskID != want {
+		if c, want := take(t, changes), claudepool.TaskID(fmt.Sprintf("task-%08d", next+3000)); c.TaskID != want {
 			t.Fatalf("the next change is %+v, want that of the new task %s", c, want)
 		}
 		next += 3001
