@@ -270,6 +270,9 @@ func (p *Process) concluded(line []byte) {
 	} else {
 		p.meter.strayCost += spent.cost
 		p.meter.strayCount++
+		if t != nil && !t.begun {
+			t.disturbed = true // it ran before t, in the same conversation
+		}
 	}
 	p.mu.Unlock()
 	if mine {

@@ -24,6 +24,9 @@ var (
 	ErrClosed = errors.New("claude: the process is closed")
 	// ErrInvalidPrompt says that a prompt was refused before anything was sent.
 	ErrInvalidPrompt = errors.New("claude: invalid prompt")
+	// ErrDisturbed says that a turn nobody asked for ran in the conversation
+	// right before the prompt, so the model has seen more than it should have.
+	ErrDisturbed = errors.New("claude: a turn that nobody asked for ran before the prompt")
 	// ErrLineTooLong says that the process wrote a line longer than [Options.MaxLine].
 	ErrLineTooLong = errors.New("claude: line too long")
 	// ErrUnresponsive says that the process did not do in time what it was

@@ -61,6 +61,9 @@ func TestApply(t *testing.T) {
 		t.Errorf("%d requests: plan mode asks a model what may be written", n)
 	}
 	errorAs[*claude.SettingError](t, p.Apply(b.ctx, claude.Settings{AllowedTools: []string{"Bash(unclosed"}}))
+	if err := p.Apply(b.ctx, claude.Settings{Model: "claude-sonnet-5"}); err != nil {
+		t.Errorf("after a refused change: %v", err)
+	}
 	errorAs[*claude.OptionError](t, p.Apply(b.ctx, claude.Settings{Effort: "huge"}))
 	b.says(p, "still there?", "still there?")
 }

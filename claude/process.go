@@ -248,7 +248,7 @@ func (p *Process) greeted(answer json.RawMessage) {
 func (p *Process) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, initTime, fmt.Errorf("%w: settings not answered within %v", ErrUnresponsive, initTime))
 	defer cancel()
-	if err := p.put(ctx, p.opts.Load().Settings, true); err != nil {
+	if err := p.put(ctx, p.opts.Load().Settings); err != nil {
 		return err
 	}
 	return p.settleCost(ctx)

@@ -78,7 +78,7 @@ func (p *Process) reset(ctx context.Context, s Settings) error {
 	if commands || hasCommands(s.MCPServers) {
 		first.MCPServers = withoutCommands(s.MCPServers)
 	}
-	q, err := p.postSettings(ctx, first, true)
+	q, err := p.postSettings(ctx, first)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (p *Process) reset(ctx context.Context, s Settings) error {
 		return err
 	}
 	if len(first.MCPServers) != len(s.MCPServers) {
-		return p.put(ctx, s, false)
+		return p.put(ctx, s)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ type live struct {
 	Settings
 	model string // what the CLI made of Settings.Model
 	known bool   // the process has been brought to Settings once
+	torn  bool   // a change failed half way: nothing is known
 }
 
 // putting is a change of settings under way: the requests that were sent.
@@ -42,20 +43,26 @@ func (p *Process) Apply(ctx context.Context, s Settings) error {
 		return err
 	}
 	defer p.release()
-	return p.put(ctx, s, false)
+	return p.put(ctx, s)
 }
 
-// put brings the process to s: with all, whatever it had before.
-func (p *Process) put(ctx context.Context, s Settings, all bool) error {
-	q, err := p.postSettings(ctx, s, all)
-	if err != nil {
-		return err
+// put brings the process to s.
+func (p *Process) put(ctx context.Context, s Settings) error {
+	q, err := p.postSettings(ctx, s)
+	if err == nil {
+		err = p.awaitSettings(ctx, q)
 	}
-	return p.awaitSettings(ctx, q)
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.live.torn = true
+	}
+	return err
 }
 
-// postSettings sends the requests for s and for reading them back in one go.
-func (p *Process) postSettings(ctx context.Context, s Settings, all bool) (*putting, error) {
+// postSettings sends the requests for what differs, and for reading back what
+// does not, in one go.
+func (p *Process) postSettings(ctx context.Context, s Settings) (*putting, error) {
 	o := p.opts.Load()
 	if s.mode() == PermissionPlan && o.AllowBypass && !p.caps.planHolds {
 		return nil, &VersionError{Path: p.caps.Path, Found: p.caps.Version, Need: floorReuse, For: "plan mode together with AllowBypass (older versions then allow everything)"}
@@ -65,7 +72,7 @@ func (p *Process) postSettings(ctx context.Context, s Settings, all bool) (*putt
 	p.mu.Unlock()
 	q := &putting{want: s}
 	// A new process has its model and mode from its arguments.
-	if s.Model != was.Model {
+	if s.Model != was.Model || was.torn {
 		// The CLI may test the name first, and meanwhile answers other requests.
 		var model any
 		if s.Model != "" {
@@ -88,13 +95,13 @@ func (p *Process) postSettings(ctx context.Context, s Settings, all bool) (*putt
 		return err
 	}
 	var errs []error
-	if s.mode() != mode {
+	if s.mode() != mode || was.torn {
 		errs = append(errs, post(&q.mode, "set_permission_mode", map[string]any{"mode": s.mode()}))
 	}
-	if all || !sameFlags(s, was.Settings) {
+	if was.torn || !sameFlags(s, was.flagged()) {
 		errs = append(errs, post(&q.flags, "apply_flag_settings", map[string]any{"settings": s.flags()}))
 	}
-	if (len(s.MCPServers) > 0 || was.known) && (!was.known || !maps.EqualFunc(s.MCPServers, was.MCPServers, sameJSON)) {
+	if was.torn || !maps.EqualFunc(s.MCPServers, was.declared(), sameJSON) {
 		errs = append(errs, p.postServers(ctx, &q.servers, s.MCPServers, o))
 	}
 	errs = append(errs, post(&q.state, "get_settings", map[string]any{}))
@@ -152,6 +159,17 @@ func (s *Settings) flags() map[string]any {
 	}
 	return f
 }
+
+// flagged are the settings whose flags the process has: none when it is new.
+func (l *live) flagged() Settings {
+	if !l.known {
+		return Settings{}
+	}
+	return l.Settings
+}
+
+// declared are the MCP servers the process has been told of.
+func (l *live) declared() map[string]MCPServer { return l.flagged().MCPServers }
 
 func notNil(s []string) []string {
 	if s == nil {
@@ -249,7 +267,7 @@ func (p *Process) checkState(q *putting, state json.RawMessage) (string, error) 
 		}
 	}
 	want := answered.Model // newer versions say what they made of the name
-	if q.want.Model == was.Model && was.known {
+	if q.want.Model == was.Model && was.known && !was.torn {
 		want = was.model
 	}
 	if want != "" && w.Applied.Model != want {

@@ -52,8 +52,9 @@ func TestTrap02_ResultsNobodyAskedFor(t *testing.T) {
 	b.file("go", "")
 	until(t, "the turn that nobody asked for", notified.Load)
 	time.AfterFunc(50*time.Millisecond, func() { close(gate) })
-	if r := b.turn(p, "mine"); r.Text != "mine" {
-		t.Errorf("text = %q, want that of the own turn", r.Text)
+	r, err := p.Turn(b.ctx, claude.Prompt{Text: "mine"}, nil)
+	if r.Text != "mine" || !errors.Is(err, claude.ErrDisturbed) {
+		t.Errorf("Turn = %q, %v; want its own result, and to be told", r.Text, err)
 	}
 	cost, n := p.Unsolicited()
 	if n != 1 || cost <= 0 {
@@ -361,6 +362,7 @@ func TestTrap16_ToolsOfThisProgramAreSeen(t *testing.T) {
 	host := &adder{}
 	p := b.start(func(o *claude.Options) {
 		o.Servers = map[string]claude.MCPHandler{"host": host}
+		o.Tools = append(claude.DefaultTools(), "ToolSearch") // without it nothing is put off
 		o.Settings.AllowedTools = []string{"mcp__host"}
 		o.Settings.PermissionMode = claude.PermissionDontAsk
 	})

@@ -36,6 +36,8 @@ type turn struct {
 	// Guarded by Process.mu.
 	begun    bool // the CLI has taken the message up
 	answered bool // its result has come
+	// disturbed says that a turn nobody asked for ended before this one began.
+	disturbed bool
 }
 
 // interrupt asks the turn to stop itself.
@@ -55,7 +57,8 @@ func (t *turn) interrupt() { t.once.Do(func() { close(t.stop) }) }
 // and what there was until then. A process that does not stop within the grace
 // time is ended, and the error says so ([ErrUnresponsive]). When the process
 // dies, the error is an [*ExitError]. A prompt that cannot be sent gives
-// [ErrInvalidPrompt] and leaves the process as it was.
+// [ErrInvalidPrompt] and leaves the process as it was. [ErrDisturbed] comes with
+// a result that the caller should not use, nor the process.
 func (p *Process) Turn(ctx context.Context, prompt Prompt, emit func(Event)) (Result, error) {
 	if err := context.Cause(ctx); err != nil {
 		return Result{}, err
@@ -86,6 +89,11 @@ func (p *Process) Turn(ctx context.Context, prompt Prompt, emit func(Event)) (Re
 	}
 	t := p.newTurn(id)
 	err = p.converse(ctx, t, line, emit)
+	p.mu.Lock()
+	if err == nil && t.disturbed {
+		err = ErrDisturbed
+	}
+	p.mu.Unlock()
 	return t.result(), err
 }
 
