@@ -23,6 +23,7 @@ func review(ctx context.Context, files []string) error {
 	tasks := make([]claudepool.Task, len(files))
 	for i, name := range files {
 		tasks[i].Prompt = "Review " + name + ". Name its worst fault, in one sentence."
+		tasks[i].Overrides.MaxCost = claudepool.USD(0.20) // reserved before it starts
 	}
 	out, err := pool.FanOut(ctx, tasks, claudepool.FanOutOptions{})
 	if err != nil {
