@@ -18,6 +18,8 @@ type verdict struct {
 	failure *Failure // details, if the process or the API gave any
 	// handBack says that the attempt did not end: the pool shuts down.
 	handBack bool
+	// spoilt says that the attempt's session must not be gone on with.
+	spoilt bool
 }
 
 // judge is the one place where what an agent says becomes an outcome. cause is
@@ -58,6 +60,8 @@ func judgeError(err error) verdict {
 		return verdict{outcome: launchClass(err), message: err.Error(), failure: exitDetails(err)}
 	case errors.Is(err, claude.ErrInvalidPrompt), errors.Is(err, errInvalidSession):
 		return verdict{outcome: OutcomeInvalid, message: err.Error()}
+	case errors.Is(err, claude.ErrDisturbed):
+		return verdict{outcome: OutcomeCrashed, message: err.Error(), spoilt: true}
 	case errors.As(err, &exit):
 		return verdict{outcome: OutcomeCrashed, message: err.Error(), failure: exitDetails(err)}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

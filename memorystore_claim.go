@@ -32,14 +32,10 @@ func (s *MemoryStore) Claim(ctx context.Context, r ClaimRequest) (TaskRecord, er
 	}
 	defer s.mu.Unlock()
 
-	t, lines := s.queue.best(&view, s.lines[:0])
+	t, lines, reserved, none := s.affordable(&view, r.Budget)
 	defer func() { clear(lines); s.lines = lines }()
-	if t == nil {
-		return TaskRecord{}, &NotRunnable{NextAt: s.queue.next()}
-	}
-	reserved, refused := s.reserve(t, r.Budget)
-	if refused != nil {
-		return TaskRecord{}, &NotRunnable{NextAt: s.queue.next(), Budget: refused, Task: t.rec.ID}
+	if none != nil {
+		return TaskRecord{}, none
 	}
 	if r.Prefers != "" && t.rec.LaunchKey != r.Prefers {
 		if other, passed := s.queue.preferred(&view, lines, t, r.Prefers); other != nil {
@@ -53,6 +49,35 @@ func (s *MemoryStore) Claim(ctx context.Context, r ClaimRequest) (TaskRecord, er
 	}
 	s.start(t, r, reserved)
 	return t.rec.clone(), nil
+}
+
+// affordable returns the best task that there is money for, the lines that are
+// open, and what the task reserves; or why there is none. A task that waits
+// for what others of its allowance have reserved holds up that allowance only.
+func (s *MemoryStore) affordable(view *claimView, b BudgetTerms) (*memTask, []*line, Microdollars, *NotRunnable) {
+	none := &NotRunnable{}
+	lines := s.lines
+	for {
+		var t *memTask
+		t, lines = s.queue.best(view, lines[:0])
+		if t == nil {
+			break
+		}
+		reserved, refused := s.reserve(t, b)
+		if refused == nil {
+			return t, lines, reserved, nil
+		}
+		waits := refused.Scope == allowanceID(t.rec) && refused.Reserved > 0
+		if none.Budget == nil || !waits {
+			none.Budget, none.Task = refused, t.rec.ID
+		}
+		if !waits {
+			break
+		}
+		view.short = append(view.short, refused.Scope)
+	}
+	none.NextAt = s.queue.next()
+	return nil, lines, 0, none
 }
 
 // beginClaim begins a step in which the view knows whether the claim accepts

@@ -111,19 +111,33 @@ func (h *taskHeap) down(i int, t *memTask) {
 
 func (h *taskHeap) put(i int, t *memTask) { h.tasks[i], t.pos = t, i }
 
-// lineKey names a line: the pin of its tasks, and tags that all of them have.
+// lineKey names a line: the pin and the allowance of its tasks, and tags that
+// all of them have.
 type lineKey struct {
 	pin
-	tags string
+	allowance string
+	tags      string
 }
 
-// line holds waiting tasks that stand or fall together: all have the same pin,
-// and the same tags out of those that were found at their limit. A claim looks
+// key returns the key of the line for t, given its limited tags.
+func (t *memTask) key(tags []string) lineKey {
+	return lineKey{t.pin(), allowanceID(t.rec), tagKey(tags)}
+}
+
+func allowanceID(r *TaskRecord) string {
+	if r.Task.Allowance == nil {
+		return ""
+	}
+	return r.Task.Allowance.ID
+}
+
+// line holds waiting tasks that stand or fall together: all have the same pin
+// and allowance, and the same tags out of those that were found at their limit. A claim looks
 // at the head of each open line only, so tasks it cannot take cost it nothing,
 // however many they are.
 type line struct {
 	taskHeap
-	pin  pin
+	lineKey
 	tags []string
 }
 
@@ -171,17 +185,17 @@ func (q *taskQueue) ready(t *memTask) {
 func (q *taskQueue) remove(t *memTask) {
 	t.queue.remove(t)
 	if lane := q.lanes[t.rec.Lane]; !lane.busy && len(lane.held) > 0 {
-		q.unhold(lane, lineKey{t.pin(), tagKey(t.rec.Task.Tags)})
+		q.unhold(lane, t.key(t.rec.Task.Tags))
 		q.setLane(t.rec.Lane, lane)
 	}
 }
 
 // line returns the line for t, given its limited tags.
 func (q *taskQueue) line(t *memTask, tags []string) *line {
-	key := lineKey{t.pin(), tagKey(tags)}
+	key := t.key(tags)
 	l := q.lines[key]
 	if l == nil {
-		l = &line{taskHeap: taskHeap{before: byRank}, pin: key.pin, tags: tags}
+		l = &line{taskHeap: taskHeap{before: byRank}, lineKey: key, tags: tags}
 		q.lines[key] = l
 	}
 	return l
@@ -206,7 +220,7 @@ func (q *taskQueue) hold(t *memTask) {
 		lane.held = map[lineKey]*taskHeap{}
 		q.lanes[t.rec.Lane] = lane
 	}
-	key := lineKey{t.pin(), tagKey(t.rec.Task.Tags)}
+	key := t.key(t.rec.Task.Tags)
 	if lane.held[key] == nil {
 		lane.held[key] = &taskHeap{before: byRank}
 	}
@@ -274,6 +288,7 @@ type claimView struct {
 	limits  map[string]int // by tag
 	running map[string]int // by tag
 	accepts map[pin]bool   // the answers of the claim's Accepts
+	short   []string       // allowances that wait for what others of them have reserved
 }
 
 // unasked returns the pins of waiting tasks that accepts says nothing about.
@@ -307,7 +322,7 @@ func (q *taskQueue) open(v *claimView, lines []*line) []*line {
 			if key != (lineKey{}) {
 				delete(q.lines, key)
 			}
-		case (l.pin == pin{} || v.accepts[l.pin]) && !slices.ContainsFunc(l.tags, v.full):
+		case (l.pin == pin{} || v.accepts[l.pin]) && !slices.ContainsFunc(l.tags, v.full) && !slices.Contains(v.short, l.allowance):
 			lines = append(lines, l)
 		}
 	}

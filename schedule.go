@@ -348,7 +348,6 @@ func (p *Pool) giveBack(ctx context.Context, r TaskRecord, until time.Time) {
 	_, err := p.store.Transition(ctx, Transition{
 		Task: r.ID, From: StateRunning, Fence: r.Fence, To: StatePending, At: time.Now(), NotBefore: until,
 		ResumeSession: r.ResumeSession,
-		Attempt:       &Attempt{TaskID: r.ID, Fence: r.Fence, Holder: p.holder(), Message: "no slot was free any more", Started: time.Now(), Ended: time.Now()},
 	})
 	if err != nil && !errors.Is(err, ErrFenced) && ctx.Err() == nil {
 		p.log.Error("task could not go back to the queue; it will when its lease ends", "task", r.ID, "err", err)

@@ -93,8 +93,8 @@ func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Tim
 	t := Transition{Task: r.ID, From: StateRunning, Fence: r.Fence, To: StatePending, At: now, Attempt: at, Outcome: v.outcome}
 	retry := r.Task.Retry.or(a.p.cfg.Retry)
 	resumable := at.SessionID
-	if !a.prompt {
-		resumable = r.ResumeSession // this attempt has added nothing
+	if !a.prompt || v.spoilt {
+		resumable = r.ResumeSession // this attempt has added nothing that is wanted
 	}
 	switch o := v.outcome; {
 	case v.handBack:

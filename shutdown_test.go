@@ -125,6 +125,31 @@ func TestP1ATaskOfALostHolderIsTakenUp(t *testing.T) {
 	})
 }
 
+func TestP5TheMoneyOfALostHolderIsSettledThoughItsTaskWasCancelled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := claudepool.NewMemoryStore()
+		t.Cleanup(func() { store.Close() })
+		now := time.Now()
+		task := claudepool.Task{Prompt: "x", Owner: "go", Overrides: claudepool.TaskOverrides{MaxCost: 500}}
+		if _, _, err := store.CreateTask(t.Context(), claudepool.TaskRecord{ID: "task-0", Task: task, Submitted: now}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Claim(t.Context(), claudepool.ClaimRequest{Holder: "dead", Now: now, Lease: 30 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}, Store: store, Budget: 1000})
+		if state, err := p.Cancel(t.Context(), "task-0"); err != nil || state != claudepool.StateCancelled {
+			t.Fatalf("Cancel = %s, %v", state, err)
+		}
+		time.Sleep(time.Minute)
+		st, err := p.Status(t.Context())
+		if err != nil || st.Reserved != 0 || st.TotalSpend != 500 {
+			t.Errorf("spent %v, reserved %v (%v); want the reservation spent, and nothing reserved", st.TotalSpend, st.Reserved, err)
+		}
+	})
+}
+
 func TestP3AHolderThatCannotExtendEndsItsTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

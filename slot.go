@@ -48,11 +48,11 @@ type slot struct {
 
 	// Owned by run.
 	agent  Agent
-	key    string       // launch key of the agent
-	born   time.Time    // of the agent
-	served int          // tasks of the agent
-	held   string       // session that the agent still holds for a follow-up
-	until  time.Time    // end of that hold
+	key    string    // launch key of the agent
+	born   time.Time // of the agent
+	served int       // tasks of the agent
+	held   string    // session that the agent still holds for a follow-up
+	until  time.Time // end of that hold
 	// Turns that nobody asked for: what they have cost, as far as it was
 	// charged, and how many there were when the slot was last offered.
 	stray      Microdollars

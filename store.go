@@ -133,7 +133,9 @@ const MaxPassed = 8
 // needs nothing, and nothing is reserved for it.
 //
 // When a need is more than is left, the claim fails with a [*BudgetExhausted]
-// in [NotRunnable]. So it does when nothing is left of a cap, or of a budget
+// in [NotRunnable], and no task of lower rank is taken: dear tasks do not
+// starve. Only when the need is more than is left of an allowance, and others
+// of it have something reserved, tasks outside that allowance are taken before. So it does when nothing is left of a cap, or of a budget
 // for a task without a cap; Needed is [MinShare] then. Its Scope is the first
 // to fail of [ScopeTask] (the cap is used up; no waiting helps), the id of the
 // allowance, and [ScopePool].

@@ -91,10 +91,11 @@ func (p *Pool) checkVersion(ctx context.Context, slots []*slot) error {
 }
 
 // recoverLost returns tasks to the queue whose claim has run out: their holder
-// has died, or cannot reach the store.
+// has died, or cannot reach the store. Of tasks that were cancelled meanwhile
+// only the money is settled.
 func (p *Pool) recoverLost(ctx context.Context) error {
 	now := time.Now()
-	for r, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StateRunning}, LeaseBefore: now}) {
+	for r, err := range p.store.Tasks(ctx, TaskFilter{LeaseBefore: now}) {
 		if err != nil {
 			return err
 		}
@@ -122,10 +123,10 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 		cost = r.Claim.Reserved
 	}
 	at := &Attempt{
-		TaskID: r.ID, Fence: r.Fence, SlotID: r.Claim.SlotID, Holder: r.Claim.Holder, Outcome: OutcomeLost,
+		TaskID: r.ID, Fence: r.Claim.Fence, SlotID: r.Claim.SlotID, Holder: r.Claim.Holder, Outcome: OutcomeLost,
 		Message: "its holder was lost", Cost: cost, Estimated: true, SessionID: r.SessionID, Started: r.Started, Ended: now,
 	}
-	t := Transition{Task: r.ID, From: StateRunning, Fence: r.Fence, To: StatePending, At: now, Attempt: at, Outcome: OutcomeLost, CountCrash: true}
+	t := Transition{Task: r.ID, From: StateRunning, Fence: r.Claim.Fence, To: StatePending, At: now, Attempt: at, Outcome: OutcomeLost, CountCrash: true}
 	switch {
 	case r.Task.OnCrash == CrashFail || r.Crashes >= MaxCrashes:
 		t.To, t.CountCrash = StateFailed, false

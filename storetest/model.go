@@ -194,6 +194,25 @@ func (m *model) money(t *modelTask, b claudepool.BudgetTerms) (claudepool.Microd
 	return need, nil
 }
 
+// affordable returns the first of the runnable tasks that does not merely wait
+// for what others of its allowance have reserved, and what its claim reserves or
+// why it cannot. It takes the allowances that wait out of the tasks; nil means
+// that none is left.
+func (m *model) affordable(runnable *[]*modelTask, b claudepool.BudgetTerms) (*modelTask, claudepool.Microdollars, *claudepool.BudgetExhausted) {
+	for len(*runnable) > 0 {
+		t := (*runnable)[0]
+		reserved, refused := m.money(t, b)
+		a := t.Task.Allowance
+		if refused == nil || a == nil || refused.Scope != a.ID || refused.Reserved == 0 {
+			return t, reserved, refused
+		}
+		*runnable = slices.DeleteFunc(slices.Clone(*runnable), func(o *modelTask) bool {
+			return o.Task.Allowance != nil && o.Task.Allowance.ID == a.ID
+		})
+	}
+	return nil, 0, nil
+}
+
 // claim does what the store did with the request: it gave the task, or failed.
 // It returns what is wrong with that.
 func (m *model) claim(r claudepool.ClaimRequest, given claudepool.TaskID, failed error) error {
@@ -224,8 +243,12 @@ func (m *model) claim(r claudepool.ClaimRequest, given claudepool.TaskID, failed
 		}
 		return nil
 	}
-	best := runnable[0]
-	reserved, refused := m.money(best, r.Budget)
+	first := runnable[0]
+	best, reserved, refused := m.affordable(&runnable, r.Budget)
+	if best == nil {
+		best = first
+		_, refused = m.money(best, r.Budget)
+	}
 	if refused != nil {
 		if none == nil || none.Budget == nil || *none.Budget != *refused || none.Task != best.ID {
 			return fmt.Errorf("claim gave %q, %+v, want %s to be refused: %+v", given, none, best.ID, refused)

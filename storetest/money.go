@@ -420,6 +420,20 @@ var allowanceTests = []test{
 		s.finish(s.claimIs("b"), 10)
 		s.claimIs("c")
 	}},
+	{"a task that waits for it holds up that allowance only", func(t *testing.T, s *store) {
+		s.create("a", allowed("fan", 100), capped(60))
+		s.create("b", allowed("fan", 100), capped(60))
+		s.create("c", allowed("fan", 100), capped(10))
+		s.create("d", capped(10))
+		s.create("e", allowed("other", 100), capped(10))
+		a := s.claimIs("a")
+		s.claimIs("d")
+		s.claimIs("e")
+		s.wantRefused("b", claudepool.BudgetExhausted{Scope: "fan", Reserved: 60, Limit: 100, Needed: 60})
+		s.finish(a, 20)
+		s.claimIs("b")
+		s.claimIs("c")
+	}},
 	{"of different limits the smallest counts for all", func(t *testing.T, s *store) {
 		s.create("a", allowed("fan", 100), capped(60))
 		s.create("b", allowed("fan", 50), capped(1))
