@@ -54,7 +54,8 @@ type slot struct {
 	held   string    // session that the agent still holds for a follow-up
 	until  time.Time // end of that hold
 	// Turns that nobody asked for: what they have cost, as far as it was
-	// charged, and how many there were when the slot was last offered.
+	// charged, and how many there were when the conversation was last known to
+	// be clean.
 	stray      Microdollars
 	strayTurns int
 	// failures are the times of the last failures, for the circuit.
@@ -154,7 +155,6 @@ func (s *slot) prepare(ctx context.Context) bool {
 // the end of a hold, or the wish to stop or recycle.
 func (s *slot) await(ctx context.Context) {
 	s.set(SlotIdle, "")
-	_, s.strayTurns = s.unsolicited()
 	s.p.sched.offer(s, s.key, s.held)
 	var expired <-chan time.Time
 	if s.held != "" {
@@ -237,6 +237,7 @@ func (s *slot) serve(ctx context.Context, t assignment) {
 		s.discard()
 	case r.Task.KeepSession > 0 && s.agent.Info().SessionID != "":
 		s.held, s.until = s.agent.Info().SessionID, time.Now().Add(r.Task.KeepSession)
+		_, s.strayTurns = s.unsolicited()
 	default:
 		s.reset(ctx)
 	}
@@ -249,6 +250,7 @@ const resetTimeout = 15 * time.Second
 func (s *slot) reset(ctx context.Context) {
 	s.held = ""
 	s.set(SlotResetting, "")
+	_, s.strayTurns = s.unsolicited() // one during the reset may already be in the new conversation
 	ctx, cancel := context.WithTimeout(ctx, resetTimeout)
 	defer cancel()
 	if err := s.agent.Reset(ctx, s.options(nil).Settings); err != nil {
@@ -286,7 +288,8 @@ func (s *slot) memory() int64 {
 
 // adopt makes a the slot's process.
 func (s *slot) adopt(a Agent, key string) {
-	s.agent, s.key, s.born, s.served, s.held, s.stray = a, key, time.Now(), 0, "", 0
+	s.agent, s.key, s.born, s.served, s.held = a, key, time.Now(), 0, ""
+	s.stray, s.strayTurns = 0, 0
 	s.mu.Lock()
 	s.live = a
 	s.recycle = ""

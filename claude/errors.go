@@ -25,7 +25,8 @@ var (
 	// ErrInvalidPrompt says that a prompt was refused before anything was sent.
 	ErrInvalidPrompt = errors.New("claude: invalid prompt")
 	// ErrDisturbed says that a turn nobody asked for ran in the conversation
-	// right before the prompt, so the model has seen more than it should have.
+	// right before the prompt, or since the reset before it, so the model has
+	// seen more than it should have, or would.
 	ErrDisturbed = errors.New("claude: a turn that nobody asked for ran before the prompt")
 	// ErrLineTooLong says that the process wrote a line longer than [Options.MaxLine].
 	ErrLineTooLong = errors.New("claude: line too long")

@@ -44,6 +44,7 @@ func (p *Process) Reset(ctx context.Context, s Settings) error {
 			return &ResetError{Reason: "the tool " + t + " may have left work behind"}
 		}
 	}
+	_, strangers := p.Unsolicited()
 	if err := p.reset(ctx, s); err != nil {
 		var reset *ResetError
 		if errors.As(err, &reset) {
@@ -54,6 +55,7 @@ func (p *Process) Reset(ctx context.Context, s Settings) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.resets++
+	p.clean, p.strangers = true, strangers
 	return nil
 }
 

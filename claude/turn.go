@@ -88,6 +88,15 @@ func (p *Process) Turn(ctx context.Context, prompt Prompt, emit func(Event)) (Re
 		emit = func(Event) {}
 	}
 	t := p.newTurn(id)
+	p.mu.Lock()
+	disturbed := p.clean && p.meter.strayCount != p.strangers
+	p.clean = false
+	p.mu.Unlock()
+	if disturbed {
+		t.close()
+		close(t.over)
+		return Result{ID: id}, ErrDisturbed
+	}
 	err = p.converse(ctx, t, line, emit)
 	p.mu.Lock()
 	if err == nil && t.disturbed {
