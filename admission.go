@@ -18,7 +18,6 @@ type admission struct {
 
 	mu   sync.Mutex
 	need int64 // bytes a process is expected to need
-	most int64 // largest need measured
 }
 
 // memoryPoll is how often memory is looked at while a start waits for it: no
@@ -82,12 +81,9 @@ func (a *admission) room() (bool, error) {
 	return free >= a.need, nil
 }
 
-// measured notes what a process has been seen to need.
+// measured notes what the largest process of now has been seen to need.
 func (a *admission) measured(rss int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if rss > a.most {
-		a.most = rss
-		a.need = rss
-	}
+	a.need = rss
 }

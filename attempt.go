@@ -122,14 +122,13 @@ func (a *attempt) run() (usable, crashed bool) {
 	var watch sync.WaitGroup
 	stop := make(chan struct{})
 	watch.Go(func() { a.watch(stop) })
-	a.s.beginTranscript(&a.rec)
 	from, res, err := a.execute()
 	close(stop)
 	watch.Wait()
-	a.s.endTranscript()
+	alive := a.s.agent != nil && !isDone(a.s.agent)
 	crashed = err != nil && a.prompt && a.ctx.Err() == nil
-	usable = err == nil || a.ctx.Err() != nil && a.s.agent != nil && !isDone(a.s.agent) && errors.Is(err, context.Cause(a.ctx))
-	if usable && a.s.agent != nil {
+	usable = alive && (err == nil || !a.prompt || a.ctx.Err() != nil && errors.Is(err, context.Cause(a.ctx)))
+	if usable {
 		a.p.sched.expect(a.s, a.s.key) // before anybody knows that the task has ended, and sends the next
 	}
 	a.settle(from, res, err)
@@ -164,10 +163,18 @@ func (a *attempt) execute() (source, claude.Result, error) {
 		}
 		a.base = base
 	}
+	if a.ctx.Err() != nil {
+		return from, claude.Result{}, context.Cause(a.ctx)
+	}
 	a.agent.Store(&agent)
+	a.s.beginTranscript(&a.rec)
+	defer a.s.endTranscript()
 	a.alive(&phaseWaiting)
 	a.prompt = true
 	res, err := agent.Turn(a.ctx, prompt, a.observe)
+	if errors.Is(err, claude.ErrInvalidPrompt) {
+		a.prompt = false // nothing was sent: the process is as it was, and nothing was spent
+	}
 	return from, res, err
 }
 

@@ -18,6 +18,14 @@ func (p *Pool) windowStart(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// freeSlots counts the slots without a task, those that are starting or being
+// reset included: what is left of the budget is shared among them.
+func (p *Pool) freeSlots() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.slots) - len(p.running)
+}
+
 // ledger returns the sums of the budget's window.
 func (p *Pool) ledger(ctx context.Context) (Ledger, error) {
 	return p.store.Ledger(ctx, LedgerQuery{Since: p.windowStart(time.Now())})

@@ -2,7 +2,6 @@ package claudepool
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -64,8 +63,6 @@ func judgeError(err error) verdict {
 		return verdict{outcome: OutcomeCrashed, message: err.Error(), spoilt: true}
 	case errors.As(err, &exit):
 		return verdict{outcome: OutcomeCrashed, message: err.Error(), failure: exitDetails(err)}
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return verdict{outcome: OutcomeLost, message: err.Error()}
 	}
 	return verdict{outcome: OutcomeCrashed, message: err.Error()}
 }

@@ -242,6 +242,19 @@ type RestartPolicy struct {
 	Window, Cooldown time.Duration
 }
 
+// clone returns a copy that shares nothing with c that could be changed.
+func (c PoolConfig) clone() PoolConfig {
+	c.Agent = c.Agent.clone()
+	c.SlotConfigs = slices.Clone(c.SlotConfigs)
+	for i := range c.SlotConfigs {
+		sc := &c.SlotConfigs[i]
+		sc.AgentConfig, sc.Env = sc.AgentConfig.clone(), maps.Clone(sc.Env)
+	}
+	c.Env, c.TagLimits = maps.Clone(c.Env), maps.Clone(c.TagLimits)
+	c.SettingSources = slices.Clone(c.SettingSources)
+	return c
+}
+
 // withDefaults returns c with every zero field filled in.
 func (c PoolConfig) withDefaults() PoolConfig {
 	c.Slots = cmp.Or(c.Slots, 1)
@@ -327,10 +340,16 @@ func (c PoolConfig) validate() error {
 		names[sc.Name] = true
 		errs = append(errs, sc.AgentConfig.validate(fmt.Sprintf("slot_configs[%d].", i)))
 		if sc.Name != "" {
-			errs = append(errs, validName(fmt.Sprintf("slot_configs[%d].name", i), sc.Name))
+			errs = append(errs, validSlotName(fmt.Sprintf("slot_configs[%d].name", i), sc.Name))
+		}
+		if sc.PermissionMode == claude.PermissionBypass && !c.AllowBypass {
+			bad(fmt.Sprintf("slot_configs[%d].permission_mode", i), "is %s, which AllowBypass has to permit", sc.PermissionMode)
 		}
 	}
 	errs = append(errs, c.Agent.validate("agent."))
+	if c.Agent.PermissionMode == claude.PermissionBypass && !c.AllowBypass {
+		bad("agent.permission_mode", "is %s, which AllowBypass has to permit", c.Agent.PermissionMode)
+	}
 	if c.Budget < 0 {
 		bad("budget", "must be more than zero; leave it out for no limit")
 	}
@@ -386,6 +405,14 @@ func (c AgentConfig) validate(prefix string) error {
 		return invalidField(prefix+"effort", "must be one of %v, not %q", claude.Efforts(), c.Effort)
 	}
 	return nil
+}
+
+// validSlotName checks the name of a slot, which must not look like an id.
+func validSlotName(field, name string) error {
+	if strings.HasPrefix(name, "slot-") {
+		return invalidField(field, "must not begin with slot-, as ids do: %q", name)
+	}
+	return validName(field, name)
 }
 
 // validName checks the name of a slot or a role.

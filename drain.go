@@ -60,6 +60,7 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 	for _, s := range slots {
 		<-s.done // bounded: a turn is interrupted, then its process is ended
 	}
+	<-p.sched.done // a claim under way, or parked, is back in the store
 
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTime)
 	defer cancel()

@@ -3,6 +3,7 @@ package claudepool
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -105,6 +106,10 @@ func (e *expiry) loop() {
 func (e *expiry) expire(id TaskID) {
 	p := e.p
 	r, err := p.store.Task(p.ctx, id)
+	if err != nil && !errors.Is(err, ErrUnknownTask) && p.ctx.Err() == nil {
+		e.add(id, time.Now().Add(time.Second)) // the store may answer then
+		return
+	}
 	if err != nil || r.State != StatePending || !r.First.IsZero() {
 		return
 	}
@@ -113,7 +118,8 @@ func (e *expiry) expire(id TaskID) {
 		Task: id, From: StatePending, To: StateFailed, At: time.Now(),
 		Outcome: OutcomeExpired, Result: p.endedEarly(r, OutcomeExpired, message),
 	})
-	if err != nil && p.ctx.Err() == nil {
-		p.log.Warn("task that waited too long could not be ended", "task", id, "err", err)
+	if err != nil && !errors.Is(err, ErrConflict) && p.ctx.Err() == nil {
+		p.log.Warn("task that waited too long could not be ended; trying again", "task", id, "err", err)
+		e.add(id, time.Now().Add(time.Second))
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // Explain says in words why a task is where it is.
 func (p *Pool) Explain(ctx context.Context, id TaskID) (Explanation, error) {
-	r, err := p.store.Task(ctx, id)
+	r, err := p.Task(ctx, id)
 	if err != nil {
 		return Explanation{}, err
 	}

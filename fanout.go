@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -20,46 +21,62 @@ func (p *Pool) FanOut(ctx context.Context, tasks []Task, o FanOutOptions) (FanOu
 		return FanOutResult{}, err
 	}
 	out := FanOutResult{Results: make([]TaskResult, len(ids))}
-	var mu sync.Mutex // for OnDone and failed
-	failed := 0
-	stop := func() { p.cancelAll(context.WithoutCancel(ctx), ids) }
-	stopOnce := sync.OnceFunc(stop)
-	if ctx.Done() != nil {
-		unhook := context.AfterFunc(ctx, stopOnce)
-		defer unhook()
+	for i, id := range ids {
+		out.Results[i].TaskID = id
 	}
-	// The wait outlives ctx: what was cancelled because of it ends at once, and
-	// its result is wanted too.
-	g, wait := errgroup.WithContext(context.WithoutCancel(ctx))
+	// The wait outlives ctx: what is cancelled because of it ends at once, and
+	// its result is wanted too. It is bounded, in case the store fails.
+	wait, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer giveUp(nil)
+	stop := sync.OnceFunc(func() { p.cancelAll(wait, ids) })
+	stopped := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		stop()
+		time.AfterFunc(fanOutGrace, func() { giveUp(context.Cause(ctx)) })
+	})
+	var g errgroup.Group // without a context: no failure ends the wait for the others
+	var mu sync.Mutex    // for OnDone and failed
+	failed := 0
+	done := func(i int, r TaskResult, failure bool) (enough bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		out.Results[i] = r
+		if o.OnDone != nil {
+			o.OnDone(i, r)
+		}
+		if failure {
+			failed++
+		}
+		return failure && failed == o.StopAfter
+	}
 	for i, id := range ids {
 		g.Go(func() error {
 			r, err := p.Wait(wait, id)
-			var failure *TaskError
-			if err != nil && !errors.As(err, &failure) {
-				return fmt.Errorf("wait for task %d of %d: %w", i, len(ids), err)
+			failure, ended := errors.AsType[*TaskError](err)
+			if err != nil && !ended {
+				return fmt.Errorf("wait for task %d of %d, %s: %w", i, len(ids), id, err)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			out.Results[i] = r
-			if o.OnDone != nil {
-				o.OnDone(i, r)
-			}
-			if failure != nil {
-				failed++
-			}
-			if o.StopAfter > 0 && failed == o.StopAfter {
-				stopOnce()
+			if done(i, r, failure != nil) {
+				stop()
 			}
 			return nil
 		})
 	}
 	err = g.Wait()
+	if !unhook() {
+		<-stopped
+	}
 	out.Census = census(out.Results)
 	if err == nil && ctx.Err() != nil && out.Census.Failed[OutcomeCancelled] > 0 {
 		err = context.Cause(ctx)
 	}
 	return out, err
 }
+
+// fanOutGrace is how long a fan-out whose context has ended waits for the
+// results of what it cancelled.
+const fanOutGrace = 10 * time.Second
 
 // submitAll submits all tasks or none.
 func (p *Pool) submitAll(ctx context.Context, tasks []Task, o FanOutOptions) ([]TaskID, error) {
@@ -84,24 +101,34 @@ func (p *Pool) submitAll(ctx context.Context, tasks []Task, o FanOutOptions) ([]
 		}
 	}
 	ids := make([]TaskID, len(tasks))
+	var created []TaskID // an idempotency key may name a task that was there before
 	for i, t := range tasks {
 		if shared != nil {
 			t.Allowance = shared
 		}
-		id, err := p.Submit(ctx, t)
+		r, isNew, err := p.submit(ctx, t)
 		if err != nil {
-			p.cancelAll(context.WithoutCancel(ctx), ids[:i])
+			p.cancelAll(context.WithoutCancel(ctx), created)
 			return nil, fmt.Errorf("task %d of %d: %w", i, len(tasks), err)
 		}
-		ids[i] = id
+		if ids[i] = r.ID; isNew {
+			created = append(created, r.ID)
+		}
 	}
 	return ids, nil
 }
 
-// cancelAll cancels what has not ended.
+// cancelAll cancels what has not ended. A store that fails is asked a few times.
 func (p *Pool) cancelAll(ctx context.Context, ids []TaskID) {
 	for _, id := range ids {
-		if _, err := p.Cancel(ctx, id); err != nil && !errors.Is(err, ErrClosed) {
+		var err error
+		for try := 1; try <= 3; try++ {
+			if _, err = p.Cancel(ctx, id); err == nil || errors.Is(err, ErrClosed) || ctx.Err() != nil {
+				break
+			}
+			time.Sleep(backoff(20*time.Millisecond, time.Second, try))
+		}
+		if err != nil && !errors.Is(err, ErrClosed) {
 			p.log.Warn("task of an ended fan-out could not be cancelled", "task", id, "err", err)
 		}
 	}

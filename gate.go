@@ -34,9 +34,12 @@ type health struct {
 	err      error
 }
 
-// hopeless: the failures after which a slot's next start is not expected to
-// go better than the last ones.
-const startsBeforeHopeless = 2
+// The failures in a row after which the next try is not expected to go better:
+// of a slot's start, and of tasks to log in.
+const (
+	startsBeforeHopeless = 3
+	loginsBeforeHopeless = 2
+)
 
 func newGate(p *Pool) *gate {
 	return &gate{p: p, slots: map[*slot]*health{}, changed: make(chan struct{})}
@@ -103,7 +106,7 @@ func (g *gate) ready() (changed <-chan struct{}, err error) {
 func (g *gate) hopeless() *Hold {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.auth >= startsBeforeHopeless {
+	if g.auth >= loginsBeforeHopeless {
 		return &Hold{Class: OutcomeAuth, Reason: g.authError}
 	}
 	var last error
@@ -194,7 +197,7 @@ func (g *gate) ended(o Outcome, message string, retryAt time.Time) {
 	case OutcomeRateLimited, OutcomeOverloaded:
 		g.overloads++
 		until := retryAt
-		if until.IsZero() {
+		if !until.After(now) {
 			until = now.Add(backoff(5*time.Second, time.Minute, g.overloads))
 		}
 		hold = &Hold{Class: o, Reason: message, Until: until}

@@ -58,7 +58,10 @@ func (s *slot) permission(ctx context.Context, r claude.PermissionRequest) (clau
 
 // launch starts a process for the slot.
 func (s *slot) launch(ctx context.Context, o claude.Options, key string) error {
-	release, err := s.p.starts.acquire(ctx, func(reason string) { s.set(SlotStarting, reason) })
+	release, err := s.p.starts.acquire(ctx, func(reason string) {
+		s.set(SlotStarting, reason)
+		s.p.log.Warn("process cannot be started yet", "slot", s.id, "why", reason)
+	})
 	if err != nil {
 		return err
 	}
@@ -83,6 +86,9 @@ func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
 	o := s.options(&r.Task)
 	key := s.keyFor(r, &o)
 	session := o.Resume
+	if session != "" && !o.Fork {
+		s.p.sched.letGo(session, s)
+	}
 	fits := s.agent != nil && !isDone(s.agent) && s.key == key && !o.Fork && !s.disturbed()
 	if fits && s.held == session {
 		if err := s.agent.Apply(ctx, o.Settings); err == nil {
@@ -132,12 +138,15 @@ func (s *slot) keyFor(r *TaskRecord, o *claude.Options) string {
 		session, fork = r.Task.Session.ID, r.Task.Session.Fork
 	}
 	key := s.ownKey
+	if !r.Task.plain() {
+		key = o.LaunchKey()
+	}
 	if session != "" {
 		o.SystemPrompt, o.AppendSystemPrompt = "", ""
 		o.MaxCost = 0 // it would count what the session has cost before
-	}
-	if session != "" || !r.Task.plain() {
-		key = o.LaunchKey()
+		if s.held != session || s.key != key {
+			key = o.LaunchKey()
+		}
 	}
 	o.Resume, o.Fork = session, fork
 	return key

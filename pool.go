@@ -76,7 +76,7 @@ const (
 )
 
 func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
-	cfg = cfg.withDefaults()
+	cfg = cfg.clone().withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -101,6 +101,11 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		return nil, namedAs("agent.", err)
 	}
 	p.key = p.defaults.LaunchKey()
+	for i, sc := range cfg.SlotConfigs {
+		if err := cfg.options(sc, nil).Validate(); err != nil {
+			return nil, namedAs(fmt.Sprintf("slot_configs[%d].", i), err)
+		}
+	}
 	if err := p.probe(ctx); err != nil {
 		return nil, err
 	}
@@ -239,6 +244,16 @@ func (p *Pool) open() error {
 	return nil
 }
 
+// usable fails once the pool is closed, also when its store goes on.
+func (p *Pool) usable() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase == phaseClosed {
+		return ErrClosed
+	}
+	return nil
+}
+
 // Ready waits until a slot can take a task. It fails with the reason when no
 // slot can start.
 func (p *Pool) Ready(ctx context.Context) error {
@@ -263,21 +278,27 @@ func (p *Pool) Ready(ctx context.Context) error {
 // another prompt as [ErrKeyReused]. A second submission with the same key
 // returns the first one's task.
 func (p *Pool) Submit(ctx context.Context, t Task) (TaskID, error) {
+	r, _, err := p.submit(ctx, t)
+	return r.ID, err
+}
+
+// submit stores a task, and reports whether it is a new one.
+func (p *Pool) submit(ctx context.Context, t Task) (TaskRecord, bool, error) {
 	if err := p.open(); err != nil {
-		return "", err
+		return TaskRecord{}, false, err
 	}
 	r, err := p.newRecord(ctx, t)
 	if err != nil {
-		return "", err
+		return TaskRecord{}, false, err
 	}
 	stored, created, err := p.store.CreateTask(ctx, r)
 	if err != nil {
-		return "", err
+		return TaskRecord{}, false, err
 	}
 	if created && t.QueueTimeout > 0 {
 		p.expiry.add(stored.ID, stored.Submitted.Add(t.QueueTimeout))
 	}
-	return stored.ID, nil
+	return stored, created, nil
 }
 
 // Run submits a task and waits for its end. If ctx ends first, the task is
@@ -319,6 +340,9 @@ func (p *Pool) Wait(ctx context.Context, id TaskID) (TaskResult, error) {
 // waits for a review, and returns the task. Like Wait it leaves the task alone
 // when ctx ends.
 func (p *Pool) WaitFor(ctx context.Context, id TaskID, done func(TaskState) bool) (TaskRecord, error) {
+	if err := p.usable(); err != nil {
+		return TaskRecord{ID: id}, err
+	}
 	for {
 		woken := p.waits.add(id)
 		r, err := p.store.Task(ctx, id)
@@ -351,16 +375,27 @@ func outcome(r TaskRecord) (TaskResult, error) {
 }
 
 // Task returns a task, or [ErrUnknownTask].
-func (p *Pool) Task(ctx context.Context, id TaskID) (TaskRecord, error) { return p.store.Task(ctx, id) }
+func (p *Pool) Task(ctx context.Context, id TaskID) (TaskRecord, error) {
+	if err := p.usable(); err != nil {
+		return TaskRecord{}, err
+	}
+	return p.store.Task(ctx, id)
+}
 
 // Attempts returns the ended attempts of a task, in order.
 func (p *Pool) Attempts(ctx context.Context, id TaskID) ([]Attempt, error) {
+	if err := p.usable(); err != nil {
+		return nil, err
+	}
 	return p.store.Attempts(ctx, id)
 }
 
 // Tasks lists tasks, newest first. For the next page set [TaskFilter.Before]
 // to the last id of this one.
 func (p *Pool) Tasks(ctx context.Context, f TaskFilter) iter.Seq2[TaskRecord, error] {
+	if err := p.usable(); err != nil {
+		return func(yield func(TaskRecord, error) bool) { yield(TaskRecord{}, err) }
+	}
 	return p.store.Tasks(ctx, f)
 }
 
@@ -368,6 +403,9 @@ func (p *Pool) Tasks(ctx context.Context, f TaskFilter) iter.Seq2[TaskRecord, er
 // it had ended already. A running turn is interrupted; whatever it still
 // brings, the task stays cancelled.
 func (p *Pool) Cancel(ctx context.Context, id TaskID) (TaskState, error) {
+	if err := p.usable(); err != nil {
+		return "", err
+	}
 	r, err := p.transition(ctx, id, func(r TaskRecord) Transition {
 		return Transition{To: StateCancelled, Outcome: OutcomeCancelled, Result: p.endedEarly(r, OutcomeCancelled, "cancelled on request")}
 	})
@@ -435,8 +473,8 @@ func (p *Pool) Resume() {
 	}
 }
 
-// Config returns the configuration with its defaults.
-func (p *Pool) Config() PoolConfig { return p.cfg }
+// Config returns a copy of the configuration with its defaults.
+func (p *Pool) Config() PoolConfig { return p.cfg.clone() }
 
 // Events returns what happens from now on, until ctx ends, the loop stops or
 // the pool is closed. A reader that is too slow loses the oldest and gets one

@@ -7,6 +7,9 @@ import (
 
 // Status returns how the pool stands.
 func (p *Pool) Status(ctx context.Context) (PoolStatus, error) {
+	if err := p.usable(); err != nil {
+		return PoolStatus{}, err
+	}
 	counts, err := p.store.Count(ctx)
 	if err != nil {
 		return PoolStatus{}, err

@@ -28,7 +28,7 @@ func (p *Pool) SetContext(ctx context.Context, key, value string) error {
 
 // GetContext returns the value of a key, or [ErrUnknownKey].
 func (p *Pool) GetContext(ctx context.Context, key string) (string, error) {
-	all, err := p.store.Context(ctx)
+	all, err := p.Context(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -48,4 +48,9 @@ func (p *Pool) DeleteContext(ctx context.Context, key string) error {
 }
 
 // Context returns the whole run context.
-func (p *Pool) Context(ctx context.Context) (map[string]string, error) { return p.store.Context(ctx) }
+func (p *Pool) Context(ctx context.Context) (map[string]string, error) {
+	if err := p.usable(); err != nil {
+		return nil, err
+	}
+	return p.store.Context(ctx)
+}

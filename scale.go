@@ -109,11 +109,14 @@ func (p *Pool) ConfigureSlot(ctx context.Context, id string, u SlotUpdate) (Slot
 	if err != nil {
 		return SlotStatus{}, err
 	}
-	for field, v := range map[string]*string{"name": u.Name, "role": u.Role} {
-		if v != nil {
-			if err := validName(field, *v); err != nil {
-				return SlotStatus{}, err
-			}
+	if u.Name != nil {
+		if err := validSlotName("name", *u.Name); err != nil {
+			return SlotStatus{}, err
+		}
+	}
+	if u.Role != nil {
+		if err := validName("role", *u.Role); err != nil {
+			return SlotStatus{}, err
 		}
 	}
 	p.scaling.Lock()

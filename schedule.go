@@ -22,15 +22,22 @@ type scheduler struct {
 	paused bool
 	closed bool
 	idle   idleSet
-	// soon holds the slots that are being reset, by the key of their process:
-	// to wait for one takes milliseconds, to start another process half a second.
-	soon map[*slot]string
+	// soon holds the slots that are being reset: to wait for one takes
+	// milliseconds, to start another process half a second.
+	soon map[*slot]comingSlot
 
-	parked []assignment // owned by loop: tasks that wait for one of soon
+	parked []assignment  // owned by loop: tasks that wait for one of soon, one each
+	done   chan struct{} // closed when loop has ended
+}
+
+// comingSlot is a slot that will be idle in a moment.
+type comingSlot struct {
+	key      string // launch key of its process
+	promised bool   // a parked task waits for it
 }
 
 func newScheduler(p *Pool) *scheduler {
-	return &scheduler{p: p, wake: make(chan struct{}, 1), idle: idleSet{keys: map[string]int{}}, soon: map[*slot]string{}}
+	return &scheduler{p: p, wake: make(chan struct{}, 1), idle: idleSet{keys: map[string]int{}}, soon: map[*slot]comingSlot{}, done: make(chan struct{})}
 }
 
 // idleSet holds the slots that are ready for a task, the longest idle first.
@@ -43,6 +50,16 @@ type idleSlot struct {
 	*slot
 	key     string // launch key of the slot's process
 	session string // that the process holds for a follow-up, or empty
+}
+
+// fits reports whether the slot's process can serve a new conversation of the
+// task. A plain task takes any slot's own options.
+func (s idleSlot) fits(r *TaskRecord) bool {
+	key := r.LaunchKey
+	if key == s.p.key {
+		key = s.ownKey
+	}
+	return s.session == "" && s.key == key
 }
 
 func (i *idleSet) add(s idleSlot) {
@@ -98,7 +115,7 @@ func (i *idleSet) choose(r *TaskRecord) (idleSlot, bool) {
 			return e, true
 		case e.session != "":
 			held = e
-		case session == "" && e.key == r.LaunchKey:
+		case session == "" && e.fits(r):
 			return e, true // the last used is the warmest
 		default:
 			free = e
@@ -146,7 +163,7 @@ func (s *scheduler) offer(sl *slot, key, session string) {
 // expect says that a slot will be offered in a moment, with this launch key.
 func (s *scheduler) expect(sl *slot, key string) {
 	s.mu.Lock()
-	s.soon[sl] = key
+	s.soon[sl] = comingSlot{key: key}
 	s.mu.Unlock()
 }
 
@@ -193,16 +210,34 @@ func (s *scheduler) close() {
 	s.mu.Unlock()
 }
 
-func (s *scheduler) idleCount() int {
+func (s *scheduler) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.idle.slots)
+	return s.closed
+}
+
+// letGo takes the hold on a session from every other slot than by: the
+// conversation goes on there, and what the others hold is out of date.
+func (s *scheduler) letGo(session string, by *slot) {
+	s.mu.Lock()
+	var others []*slot
+	for i := range s.idle.slots {
+		if e := &s.idle.slots[i]; e.session == session && e.slot != by {
+			e.session = "gone: " + session
+			others = append(others, e.slot)
+		}
+	}
+	s.mu.Unlock()
+	for _, o := range others {
+		o.dropHold()
+	}
 }
 
 // loop dispatches whenever something may have changed.
 func (s *scheduler) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer close(s.done)
 	defer s.unpark()
 	for {
 		s.placeParked()
@@ -224,10 +259,12 @@ func (s *scheduler) loop() {
 // dispatch gives out tasks until there is nothing more to give. It returns when
 // to look again; zero means at the next kick.
 func (s *scheduler) dispatch(ctx context.Context) time.Time {
+	if s.isClosed() {
+		return time.Time{} // what waits stays for the next pool, or is cancelled by the drain
+	}
 	if h := s.p.gate.hopeless(); h != nil {
 		s.p.gate.tell(h)
-		s.p.failPending(ctx, h)
-		return time.Time{}
+		return s.p.failPending(ctx, h)
 	}
 	for ctx.Err() == nil {
 		if until, closed := s.p.gate.closed(time.Now()); closed {
@@ -263,7 +300,7 @@ func (s *scheduler) request(now time.Time) (ClaimRequest, bool) {
 	if len(s.idle.slots) == 0 || s.paused || s.closed {
 		return ClaimRequest{}, false
 	}
-	req := s.p.claimRequest(now, len(s.idle.slots))
+	req := s.p.claimRequest(now, max(len(s.idle.slots), s.p.freeSlots()))
 	req.Accepts, req.Prefers = s.accepts, s.idle.key()
 	return req, true
 }
@@ -290,7 +327,7 @@ func (s *scheduler) assign(ctx context.Context, r TaskRecord) {
 func (s *scheduler) place(ctx context.Context, t assignment) {
 	s.mu.Lock()
 	best, found := s.idle.choose(&t.rec)
-	wait := (!found || best.key != t.rec.LaunchKey) && continued(&t.rec) == "" && s.comes(&t.rec)
+	wait := !(found && best.fits(&t.rec)) && continued(&t.rec) == "" && s.promise(&t.rec)
 	if found && !wait {
 		s.idle.remove(best.slot)
 	}
@@ -305,11 +342,13 @@ func (s *scheduler) place(ctx context.Context, t assignment) {
 	}
 }
 
-// comes reports whether a slot that fits the task will be idle in a moment.
-// The caller holds mu.
-func (s *scheduler) comes(r *TaskRecord) bool {
-	for sl, key := range s.soon {
-		if key == r.LaunchKey && sl.answersTo(r.Task.Slot, r.Task.Role) {
+// promise finds a slot that will be idle in a moment, fits the task, and is
+// nobody's yet. The caller holds mu.
+func (s *scheduler) promise(r *TaskRecord) bool {
+	for sl, c := range s.soon {
+		if !c.promised && (idleSlot{slot: sl, key: c.key}).fits(r) && sl.answersTo(r.Task.Slot, r.Task.Role) {
+			c.promised = true
+			s.soon[sl] = c
 			return true
 		}
 	}
@@ -320,6 +359,12 @@ func (s *scheduler) comes(r *TaskRecord) bool {
 func (s *scheduler) placeParked() {
 	again := s.parked
 	s.parked = nil
+	s.mu.Lock()
+	for sl, c := range s.soon {
+		c.promised = false
+		s.soon[sl] = c
+	}
+	s.mu.Unlock()
 	for _, t := range again {
 		s.place(s.p.ctx, t)
 	}
@@ -328,7 +373,7 @@ func (s *scheduler) placeParked() {
 // unpark returns the parked tasks to the queue when the pool ends.
 func (s *scheduler) unpark() {
 	for _, t := range s.parked {
-		s.p.giveBack(context.WithoutCancel(s.p.ctx), t.rec, t.rec.NotBefore)
+		s.p.giveBack(s.p.ctx, t.rec, t.rec.NotBefore)
 	}
 }
 
@@ -343,20 +388,36 @@ func (p *Pool) claimRequest(now time.Time, share int) ClaimRequest {
 	}
 }
 
-// giveBack returns a task that was claimed and cannot be started.
+// giveBack returns a task that was claimed and cannot be started, also when ctx
+// has ended.
 func (p *Pool) giveBack(ctx context.Context, r TaskRecord, until time.Time) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
 	_, err := p.store.Transition(ctx, Transition{
 		Task: r.ID, From: StateRunning, Fence: r.Fence, To: StatePending, At: time.Now(), NotBefore: until,
 		ResumeSession: r.ResumeSession,
 	})
-	if err != nil && !errors.Is(err, ErrFenced) && ctx.Err() == nil {
+	if err != nil && !errors.Is(err, ErrFenced) && !errors.Is(err, ErrConflict) {
 		p.log.Error("task could not go back to the queue; it will when its lease ends", "task", r.ID, "err", err)
 	}
 }
 
-// failPending fails all waiting tasks, because no slot can run any.
-func (p *Pool) failPending(ctx context.Context, h *Hold) {
+// storeTimeout bounds a step of the store that must be made though its caller
+// has gone.
+const storeTimeout = 5 * time.Second
+
+// failPending fails the tasks that could run now, because no slot can run any.
+// It returns when to look again.
+func (p *Pool) failPending(ctx context.Context, h *Hold) time.Time {
+	now := time.Now()
+	var next time.Time
 	for r, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StatePending}}) {
+		if err == nil && r.NotBefore.After(now) {
+			if next.IsZero() || r.NotBefore.Before(next) {
+				next = r.NotBefore
+			}
+			continue
+		}
 		if err == nil {
 			_, err = p.store.Transition(ctx, Transition{
 				Task: r.ID, From: StatePending, To: StateFailed, At: time.Now(), Outcome: h.Class, Result: p.endedEarly(r, h.Class, h.Reason),
@@ -364,11 +425,12 @@ func (p *Pool) failPending(ctx context.Context, h *Hold) {
 		}
 		if err != nil && !errors.Is(err, ErrConflict) {
 			if ctx.Err() == nil {
-				p.log.Error("waiting task could not be failed", "task", r.ID, "err", err)
+				p.log.Error("waiting task could not be failed; trying again", "task", r.ID, "err", err)
 			}
-			return
+			return now.Add(time.Second)
 		}
 	}
+	return next
 }
 
 // Claim dispatches the best runnable task to one slot now, whatever process the
@@ -400,7 +462,7 @@ func (p *Pool) Claim(ctx context.Context, slotID string) (TaskID, bool, error) {
 		}
 		return "", false, err
 	}
-	again, err := p.resolveSession(ctx, &r)
+	again, err := p.resolveSession(context.WithoutCancel(ctx), &r) // the claim is made, whoever has gone
 	if !again.IsZero() {
 		p.giveBack(ctx, r, again)
 		s.offer(sl, was.key, was.session)

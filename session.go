@@ -23,6 +23,8 @@ func (p *Pool) resolveSession(ctx context.Context, r *TaskRecord) (again time.Ti
 	}
 	before, err := p.store.Task(ctx, from)
 	switch {
+	case err != nil && !errors.Is(err, ErrUnknownTask):
+		return time.Now().Add(sessionWait), nil // the store may answer then
 	case err != nil:
 		return time.Time{}, fmt.Errorf("%w: %w", errInvalidSession, err)
 	case !before.State.Terminal():

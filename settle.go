@@ -67,6 +67,9 @@ func (a *attempt) record(v verdict, res claude.Result, err error, now time.Time)
 		TaskID: a.rec.ID, Fence: a.rec.Fence, SlotID: a.s.id, Holder: a.p.holder(), Outcome: v.outcome, Message: v.message,
 		Cost: res.Cost, Models: res.Models, SessionID: a.sessionID(res), Started: a.started, Ended: now,
 	}
+	if v.outcome == OutcomeCancelled || v.outcome == OutcomeLost {
+		at.Output = res.Text // the task has no place for it any more
+	}
 	if err != nil && a.prompt && res.Subtype == "" {
 		// The process ended before it told what the turn has cost.
 		at.Cost, at.Estimated = max(res.Cost, Microdollars(a.cost.Load())), true
@@ -104,17 +107,13 @@ func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Tim
 		}
 		t.To, t.Outcome = StateCancelled, OutcomeCancelled
 		v = verdict{outcome: OutcomeCancelled, message: "the pool was shut down, and its store does not outlive it"}
-	case o == OutcomeLost:
-		// Whoever took over decides; if nobody did, the lease's end does.
-		t.CountCrash, t.ResumeSession = true, resumable
-		return t
 	case o.machinery() && r.Task.OnCrash != CrashFail && r.Crashes < MaxCrashes:
 		t.CountCrash = true
 		if r.Task.OnCrash != CrashRerun {
 			t.ResumeSession = resumable
 		}
 		return t
-	case o == OutcomeRateLimited && !resetTime(res).IsZero():
+	case o == OutcomeRateLimited && resetTime(res).After(now):
 		// Not the task's fault: it is parked, and goes on where it is.
 		t.NotBefore, t.ResumeSession = resetTime(res), resumable
 		return t

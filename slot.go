@@ -68,12 +68,17 @@ type slot struct {
 	live     Agent // the agent, for who looks at it from outside
 	stopping bool
 	recycle  string // why the process is to be replaced
+	unhold   bool   // the session that is held has gone on elsewhere
 	version  int64  // of the slot's record
 }
 
-// addSlot makes a slot and starts it.
-func (p *Pool) addSlot(cfg SlotConfig) *slot {
+// addSlot makes a slot and starts it, unless the pool has begun to end.
+func (p *Pool) addSlot(cfg SlotConfig) {
 	p.mu.Lock()
+	if p.phase != phaseOpen {
+		p.mu.Unlock()
+		return
+	}
 	s := &slot{
 		p: p, id: fmt.Sprintf("slot-%d", p.next), cfg: cfg,
 		assigned: make(chan assignment, 1), poked: make(chan struct{}, 1), done: make(chan struct{}),
@@ -83,13 +88,8 @@ func (p *Pool) addSlot(cfg SlotConfig) *slot {
 	s.ownKey = s.own.LaunchKey()
 	p.next++
 	p.slots = append(p.slots, s)
+	p.work.Go(s.run) // before Close can wait for it
 	p.mu.Unlock()
-	p.gate.slotStarting(s)
-	if err := s.record(p.ctx); err != nil && p.ctx.Err() == nil {
-		p.log.Warn("slot could not be recorded; other pools will not see it", "slot", s.id, "err", err)
-	}
-	p.work.Go(s.run)
-	return s
 }
 
 // slot returns the slot with that id or name.
@@ -121,6 +121,10 @@ func (s *slot) answersTo(name, role string) bool {
 func (s *slot) run() {
 	defer close(s.done)
 	ctx := s.p.ctx
+	s.p.gate.slotStarting(s)
+	if err := s.record(ctx); err != nil && ctx.Err() == nil {
+		s.p.log.Warn("slot could not be recorded; other pools will not see it", "slot", s.id, "err", err)
+	}
 	for s.prepare(ctx) {
 		s.await(ctx)
 	}
@@ -168,7 +172,7 @@ func (s *slot) await(ctx context.Context) {
 			s.serve(ctx, t)
 			return
 		case <-s.poked:
-			if !s.wantsStop(ctx) && s.recycleReason() == "" {
+			if !s.wantsStop(ctx) && s.recycleReason() == "" && !s.takeUnhold() {
 				continue
 			}
 		case <-s.agent.Done():
@@ -424,6 +428,22 @@ func (s *slot) wantsStop(ctx context.Context) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stopping || ctx.Err() != nil
+}
+
+// dropHold makes the slot forget the session that it holds.
+func (s *slot) dropHold() {
+	s.mu.Lock()
+	s.unhold = true
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *slot) takeUnhold() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.unhold
+	s.unhold = false
+	return was
 }
 
 // replace makes the slot replace its process when it is idle.

@@ -93,8 +93,15 @@ func (s *spares) refill() {
 func (s *spares) loop() {
 	ctx := s.p.ctx
 	defer s.endAll()
-	if s.target == 0 || s.p.Ready(ctx) != nil {
+	if s.target == 0 {
 		return
+	}
+	for s.p.Ready(ctx) != nil { // a spare would fare like the slots
+		select {
+		case <-time.After(s.p.cfg.Restart.Most):
+		case <-ctx.Done():
+			return
+		}
 	}
 	for failures := 0; ; {
 		if s.count() < s.target {

@@ -89,6 +89,8 @@ func (t Task) validate() error {
 		return invalidField("allowance", "must have an id and a limit above zero")
 	case t.Session.Task != "" && t.Session.ID != "":
 		return invalidField("session", "names both a task and an id")
+	case !t.Session.Fresh() && (t.Overrides.SystemPrompt != "" || t.Overrides.AppendPrompt != ""):
+		return invalidField("overrides.system_prompt", "cannot be given to a task that continues a session, which keeps its own")
 	case t.Session.Fork && t.Session.Fresh():
 		return invalidField("session", "has nothing to fork")
 	}

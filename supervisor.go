@@ -20,17 +20,25 @@ func (h *SupervisorHandle) Stop() {
 	<-h.done
 }
 
-// Supervise looks at the slots at every interval, until the handle is stopped
-// or the pool closes. A pool does so by itself unless
-// [PoolConfig.CheckEvery] is negative.
-func (p *Pool) Supervise(every time.Duration) *SupervisorHandle {
+// Supervise looks at the slots at every interval, which must be more than zero,
+// until the handle is stopped or the pool closes. A pool does so by itself
+// unless [PoolConfig.CheckEvery] is negative.
+func (p *Pool) Supervise(every time.Duration) (*SupervisorHandle, error) {
+	if every <= 0 {
+		return nil, invalidField("every", "must be more than zero, not %v", every)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != phaseOpen {
+		return nil, ErrClosed
+	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	h := &SupervisorHandle{stop: cancel, done: make(chan struct{})}
 	p.work.Go(func() {
 		defer close(h.done)
 		p.superviseEvery(ctx, every)
 	})
-	return h
+	return h, nil
 }
 
 func (p *Pool) supervise() { p.superviseEvery(p.ctx, p.cfg.CheckEvery) }
@@ -56,18 +64,20 @@ func (p *Pool) checkSlots(ctx context.Context) error {
 	p.mu.Lock()
 	slots := slices.Clone(p.slots)
 	p.mu.Unlock()
+	most := int64(0)
 	for _, s := range slots {
 		rss := s.memory()
 		s.noteMemory(rss)
-		if rss > 0 {
-			p.starts.measured(rss)
-		}
+		most = max(most, rss)
 		if rss > p.cfg.MaxMemory {
 			s.replace(fmt.Sprintf("its process holds %d MB", rss>>20))
 		}
 		if age := s.age(); age > p.cfg.MaxAge {
 			s.replace(fmt.Sprintf("its process is %v old", age.Round(time.Minute)))
 		}
+	}
+	if most > 0 {
+		p.starts.measured(min(most, p.cfg.MaxMemory))
 	}
 	return errors.Join(p.checkVersion(ctx, slots), p.recoverLost(ctx))
 }
@@ -135,6 +145,9 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 		t.ResumeSession = r.SessionID
 	}
 	_, err := p.store.Transition(ctx, t)
+	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrFenced) {
+		p.sched.kick() // its money is free, and its lane and tags
+	}
 	if err == nil {
 		p.log.Warn("task of a lost holder was taken over", "task", r.ID, "holder", r.Claim.Holder)
 	}

@@ -306,6 +306,7 @@ type Attempt struct {
 	Holder    string
 	Outcome   Outcome
 	Message   string
+	Output    string // of an attempt that came too late to give its task a result
 	Cost      Microdollars
 	Estimated bool
 	Models    map[string]claude.ModelUsage
