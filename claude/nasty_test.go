@@ -163,7 +163,6 @@ func TestResetIsProven(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			ctx := testContext(t)
 			var faults []claudetest.Fault
 			if tc.fault != "" {
 				faults = append(faults, tc.fault)

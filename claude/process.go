@@ -63,8 +63,8 @@ type Process struct {
 	tasks     []backgroundTask
 	turns     int
 	resets    int
-	clean     bool // reset, and no prompt was sent since
-	strangers int  // results nobody had asked for when it was reset
+	clean     bool  // reset, and no prompt was sent since
+	strangers int   // results nobody had asked for when it was reset
 	partial   int   // bytes of an unfinished last line
 	cause     error // why this package ended the process
 	closing   bool

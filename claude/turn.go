@@ -13,9 +13,9 @@ import (
 )
 
 // MaxPrompt bounds the text and the images of a prompt, in bytes as they are
-// sent. The API takes no more. What is smaller than this but too large for the
-// model ends as a result with the terminal reason "blocking_limit".
-const MaxPrompt = 32 << 20
+// sent: 16 MiB. No model's context holds as much text, and some versions of the
+// CLI send it all the same, to be refused only at a cost.
+const MaxPrompt = 16 << 20
 
 // interruptAgain is the time between two attempts to interrupt a turn. One
 // takes 10 to 90 ms.

@@ -1,7 +1,6 @@
 package claudetest
 
 import (
-	"maps"
 	"strings"
 )
 
@@ -54,10 +53,6 @@ func (b *bill) dollars() float64 {
 		total += r.Micro
 	}
 	return float64(total) / 1e6
-}
-
-func (b *bill) clone() bill {
-	return bill{Models: maps.Clone(b.Models), APIms: b.APIms, since: maps.Clone(b.since)}
 }
 
 func rows(m map[string]row) obj {

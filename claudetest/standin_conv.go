@@ -62,7 +62,7 @@ func openConversation(a *standInArgs, cwd string) (*conversation, error) {
 		if !strings.HasSuffix(old, ".jsonl") {
 			found, err := filepath.Glob(filepath.Join(root, "projects", "*", old+".jsonl"))
 			if err != nil || len(found) == 0 {
-				return nil, fmt.Errorf("No conversation found with session ID: %s", a.resume)
+				return nil, noConversation(a.resume)
 			}
 			old = found[0]
 		}
@@ -101,7 +101,7 @@ func systemPrompt(a *standInArgs) string {
 func (c *conversation) load(file string) error {
 	f, err := os.Open(file)
 	if err != nil {
-		return fmt.Errorf("No conversation found with session ID: %s", strings.TrimSuffix(filepath.Base(file), ".jsonl"))
+		return noConversation(strings.TrimSuffix(filepath.Base(file), ".jsonl"))
 	}
 	defer f.Close()
 	r := bufio.NewReader(f)
@@ -195,4 +195,11 @@ func (b Block) wire() obj {
 		return obj{"type": b.Type, "thinking": b.Text, "signature": signature}
 	}
 	return obj{"type": b.Type, "text": b.Text}
+}
+
+// noConversation is the CLI's own sentence, capital included.
+type noConversation string
+
+func (id noConversation) Error() string {
+	return "No conversation found with session ID: " + string(id)
 }

@@ -164,7 +164,7 @@ func (s *Server) readTranscript(ctx context.Context, id string) (_ any, err erro
 	}
 	f, err := s.pool.Transcript(r.ID, r.Attempts)
 	if errors.Is(err, claudepool.ErrNoTranscript) {
-		return nil, &jsonrpc.Error{Code: sdk.CodeResourceNotFound, Message: err.Error()}
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: err.Error()}
 	}
 	if err != nil {
 		return nil, err

@@ -75,7 +75,7 @@ func TestUnknownResourcesAreNotFound(t *testing.T) {
 	} {
 		_, err := f.client.ReadResource(t.Context(), &sdk.ReadResourceParams{URI: uri})
 		var wire *jsonrpc.Error
-		if !errors.As(err, &wire) || wire.Code != sdk.CodeResourceNotFound && wire.Code != jsonrpc.CodeInvalidParams {
+		if !errors.As(err, &wire) || wire.Code != jsonrpc.CodeInvalidParams {
 			t.Errorf("%s: %v, want not found", uri, err)
 		}
 	}

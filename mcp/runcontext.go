@@ -70,7 +70,7 @@ func (s *Server) addContextTools() {
 			return key{}, err
 		}
 		s.fresh.mark(contextURI)
-		return key{in.Key}, nil
+		return key(in), nil
 	})
 	add(s, ToolsetContext, tool{
 		name: "context_list", hints: reads, about: "The whole run context.",
