@@ -54,6 +54,7 @@ type attempt struct {
 	limits  attemptLimits
 	agent   atomic.Pointer[Agent]
 	look    chan struct{} // holds one token while the cost should be looked at
+	named   chan struct{} // gets one token when the session is known
 
 	// What happened so far, for the watch beside the turn.
 	life    atomic.Int64 // time of the last sign of life
@@ -82,7 +83,7 @@ var (
 
 func newAttempt(s *slot, t assignment) *attempt {
 	r := &t.rec
-	a := &attempt{s: s, p: s.p, rec: t.rec, broken: t.err, started: time.Now(), look: make(chan struct{}, 1)}
+	a := &attempt{s: s, p: s.p, rec: t.rec, broken: t.err, started: time.Now(), look: make(chan struct{}, 1), named: make(chan struct{}, 1)}
 	a.ctx, a.cancel = context.WithCancelCause(s.p.ctx)
 	a.limits = attemptLimits{
 		timeout: cmp.Or(r.Task.Overrides.Timeout, s.p.cfg.Timeout),
@@ -178,15 +179,20 @@ func (a *attempt) execute() (source, claude.Result, error) {
 	return from, res, err
 }
 
-// claimed names the slot in the claim, and notices a cancellation that came
-// before the attempt was known.
+// claimed notices a cancellation that came before the attempt was known.
 func (a *attempt) claimed() error {
-	err := a.p.store.Extend(a.ctx, ClaimRef{Task: a.rec.ID, Fence: a.rec.Fence, SlotID: a.s.id}, time.Now().Add(leaseTime), 0)
-	if errors.Is(err, ErrFenced) {
-		a.cancel(a.p.whyFenced(a.ctx, a.rec.ID))
-		return context.Cause(a.ctx)
+	r, err := a.p.store.Task(a.ctx, a.rec.ID)
+	switch {
+	case err != nil:
+		return nil // it shows again, and counts, when the lease is extended
+	case r.State == StateCancelled:
+		a.cancel(errCancelled)
+	case r.State != StateRunning || r.Fence != a.rec.Fence:
+		a.cancel(errLostClaim)
+	default:
+		return nil
 	}
-	return nil // another failure shows again, and counts, when the lease is extended
+	return context.Cause(a.ctx)
 }
 
 // whyFenced tells a cancelled task from one that somebody else runs now.
@@ -222,8 +228,14 @@ func (a *attempt) compose() (claude.Prompt, error) {
 func (a *attempt) observe(e claude.Event) {
 	switch e := e.(type) {
 	case claude.Started:
-		a.session.Store(&e.SessionID)
+		if a.session.Swap(&e.SessionID) == nil {
+			select {
+			case a.named <- struct{}{}:
+			default:
+			}
+		}
 		a.model.Store(&e.Model)
+		a.p.sessions.note(e.SessionID, a.rec.Lane)
 		a.alive(&phaseWaiting)
 	case claude.Requesting, claude.Compacted, claude.Fallback:
 		a.alive(&phaseWaiting)
@@ -282,6 +294,8 @@ func (a *attempt) watch(stop <-chan struct{}) {
 			return
 		case <-a.look:
 			a.spend()
+		case <-a.named:
+			extend = time.Now() // the claim is to say where the attempt runs
 		case <-timer.C:
 		}
 		now = time.Now()
@@ -312,7 +326,7 @@ func (a *attempt) watch(stop <-chan struct{}) {
 func (a *attempt) extend() error {
 	ctx, cancel := context.WithTimeout(a.ctx, leaseExtend/2)
 	defer cancel()
-	ref := ClaimRef{Task: a.rec.ID, Fence: a.rec.Fence}
+	ref := ClaimRef{Task: a.rec.ID, Fence: a.rec.Fence, SlotID: a.s.id, SessionID: a.sessionID(claude.Result{})}
 	return a.p.store.Extend(ctx, ref, time.Now().Add(leaseTime), Microdollars(a.cost.Load()))
 }
 

@@ -26,6 +26,9 @@ func (s *MemoryStore) Extend(ctx context.Context, ref ClaimRef, lease time.Time,
 	if ref.SlotID != "" {
 		rec.Claim.SlotID, rec.SlotID = ref.SlotID, ref.SlotID
 	}
+	if ref.SessionID != "" {
+		rec.Claim.SessionID = ref.SessionID
+	}
 	return nil
 }
 

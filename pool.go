@@ -27,6 +27,7 @@ type Pool struct {
 	instance string
 	started  time.Time
 	ids      id.Source
+	sessions sessionLanes
 
 	// ctx ends when the pool closes; its cause says why. The goroutines of the
 	// pool end with it, and Close waits for them.

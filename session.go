@@ -1,9 +1,11 @@
 package claudepool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -38,4 +40,34 @@ func (p *Pool) resolveSession(ctx context.Context, r *TaskRecord) (again time.Ti
 	}
 	r.Task.Session.ID = before.SessionID
 	return time.Time{}, nil
+}
+
+// sessionLanes remembers which lane the sessions of this pool's tasks have, so
+// that one named by its id has the same as by its task. It keeps the latest few
+// thousand; an older session has a lane by its id.
+type sessionLanes struct {
+	mu        sync.Mutex
+	now, then map[string]string // by session; now replaces then when it is full
+}
+
+// maxSessionLanes is how many sessions each of the two generations holds.
+const maxSessionLanes = 4096
+
+// note says that a task of the lane has run in a session.
+func (l *sessionLanes) note(session, lane string) {
+	if session == "" || lane == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now == nil || len(l.now) >= maxSessionLanes {
+		l.now, l.then = make(map[string]string), l.now
+	}
+	l.now[session] = lane
+}
+
+func (l *sessionLanes) lane(session string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return cmp.Or(l.now[session], l.then[session], "session:"+session)
 }

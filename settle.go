@@ -20,6 +20,18 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 	v := judge(res, err, cause, a.rec.Task.Overrides.JSONSchema != nil || a.s.options(nil).JSONSchema != nil)
 	at := a.record(v, res, err, now)
 	t := a.decide(v, res, at, now)
+	// Whoever learns of the end may ask for the sums next, so they come first.
+	p.meter.attempt(&a.rec, at, from, a.prompt, t, res.FirstToken)
+	a.s.mu.Lock()
+	switch from {
+	case fromWarm:
+		a.s.status.Warm++
+	case fromSpare:
+		a.s.status.Claimed++
+	case fromSpawn:
+		a.s.status.Spawned++
+	}
+	a.s.mu.Unlock()
 	stored, terr := a.write(t)
 	p.sched.kick() // the money that was reserved is free
 	switch {
@@ -32,17 +44,6 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 		p.log.LogAttrs(a.ctx, slog.LevelInfo, "attempt ended", slog.String("task", string(a.rec.ID)), slog.String("slot", a.s.id),
 			slog.String("outcome", string(v.outcome)), slog.String("state", string(stored.State)), slog.Int64("cost_microdollars", int64(at.Cost)))
 	}
-	p.meter.attempt(&a.rec, at, from, a.prompt, t, res.FirstToken)
-	a.s.mu.Lock()
-	switch from {
-	case fromWarm:
-		a.s.status.Warm++
-	case fromSpare:
-		a.s.status.Claimed++
-	case fromSpawn:
-		a.s.status.Spawned++
-	}
-	a.s.mu.Unlock()
 	p.gate.ended(v.outcome, v.message, resetTime(res))
 	a.tellSpend(at)
 }

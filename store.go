@@ -177,8 +177,9 @@ func (e *NotRunnable) Is(target error) bool { return target == ErrNotRunnable }
 type ClaimRef struct {
 	Task  TaskID
 	Fence int64
-	// SlotID, when set with Extend, replaces the claim's.
-	SlotID string
+	// SlotID and SessionID, when set with Extend, replace the claim's.
+	SlotID    string
+	SessionID string
 }
 
 // Transition moves a task from one state to another.

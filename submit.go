@@ -59,7 +59,7 @@ func (p *Pool) lane(ctx context.Context, s Session, id TaskID) (string, error) {
 	case s.Fork:
 		return string(id), nil
 	}
-	return "session:" + s.ID, nil
+	return p.sessions.lane(s.ID), nil
 }
 
 // validate checks what can be said of a task without a pool.

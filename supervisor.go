@@ -134,7 +134,7 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 	}
 	at := &Attempt{
 		TaskID: r.ID, Fence: r.Claim.Fence, SlotID: r.Claim.SlotID, Holder: r.Claim.Holder, Outcome: OutcomeLost,
-		Message: "its holder was lost", Cost: cost, Estimated: true, SessionID: r.SessionID, Started: r.Started, Ended: now,
+		Message: "its holder was lost", Cost: cost, Estimated: true, SessionID: r.Claim.SessionID, Started: r.Started, Ended: now,
 	}
 	t := Transition{Task: r.ID, From: StateRunning, Fence: r.Claim.Fence, To: StatePending, At: now, Attempt: at, Outcome: OutcomeLost, CountCrash: true}
 	switch {
@@ -142,7 +142,7 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 		t.To, t.CountCrash = StateFailed, false
 		t.Result = p.endedEarly(r, OutcomeLost, "the program that ran it was lost")
 	case r.Task.OnCrash != CrashRerun:
-		t.ResumeSession = r.SessionID
+		t.ResumeSession = r.Claim.SessionID
 	}
 	_, err := p.store.Transition(ctx, t)
 	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrFenced) {

@@ -250,6 +250,8 @@ type TaskClaim struct {
 	Lease    time.Time // until when the claim holds unless it is extended
 	Reserved Microdollars
 	LastCost Microdollars // last figure seen
+	// SessionID is the session that the attempt runs in, once it is known.
+	SessionID string
 }
 
 // TaskResult is what a task came to.

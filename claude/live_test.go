@@ -342,9 +342,9 @@ func TestPromptSizes(t *testing.T) {
 	t.Parallel()
 	b := realCLI(t, func(r *claudetest.Request) claudetest.Reply { return claudetest.Text("short") })
 	p := b.start()
-	r := b.turn(p, strings.Repeat("word ", 4_000_000))
+	r := b.turn(p, strings.Repeat("word ", 3_200_000))
 	if !r.IsError || r.TerminalReason != "blocking_limit" || r.Cost != 0 {
-		t.Errorf("20 MB: error %t, %s, cost %v", r.IsError, r.TerminalReason, r.Cost)
+		t.Errorf("16 MB: error %t, %s, cost %v", r.IsError, r.TerminalReason, r.Cost)
 	}
 	if b.caps.WarmReuse { // older versions know smaller models only
 		b.says(p, strings.Repeat("word ", 200_000), "short")

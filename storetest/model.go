@@ -300,6 +300,9 @@ func (m *model) extend(ref claudepool.ClaimRef, lease time.Time, cost claudepool
 	if ref.SlotID != "" {
 		c.SlotID, t.SlotID = ref.SlotID, ref.SlotID
 	}
+	if ref.SessionID != "" {
+		c.SessionID = ref.SessionID
+	}
 	t.Claim = &c
 	return nil
 }

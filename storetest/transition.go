@@ -411,21 +411,21 @@ var finalTests = []test{
 }
 
 var extendTests = []test{
-	{"a lease is moved, and the cost and the slot are noted", func(t *testing.T, s *store) {
+	{"a lease is moved, and the cost, the slot and the session are noted", func(t *testing.T, s *store) {
 		s.create("a")
 		held := s.claim()
 		ref := claudepool.ClaimRef{Task: "a", Fence: held.Fence}
 		if err := s.Extend(t.Context(), ref, at(70), 5); err != nil {
 			t.Fatal(err)
 		}
-		ref.SlotID = "slot-3"
+		ref.SlotID, ref.SessionID = "slot-3", "session-3"
 		if err := s.Extend(t.Context(), ref, at(60), 4); err != nil { // as the caller says, less too
 			t.Fatal(err)
 		}
 		got := s.task("a")
 		want := held
 		want.SlotID = "slot-3"
-		want.Claim = &claudepool.TaskClaim{Holder: "pool-1", SlotID: "slot-3", Fence: held.Fence, Lease: at(60), LastCost: 4}
+		want.Claim = &claudepool.TaskClaim{Holder: "pool-1", SlotID: "slot-3", Fence: held.Fence, Lease: at(60), LastCost: 4, SessionID: "session-3"}
 		if diff := cmp.Diff(want, got, equal, anyVersion); diff != "" {
 			t.Errorf("record (-want +got):\n%s", diff)
 		}
