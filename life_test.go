@@ -465,3 +465,19 @@ func TestSlotsComeBackWhenTheReasonHasPassed(t *testing.T) {
 		}
 	})
 }
+
+func TestQueueTimeoutOfATaskThatWaitsForAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		turn, _ := attempts(says(apiFailure(500, "")), says(ok("done", 1)))
+		retry := claudepool.RetryPolicy{Max: 1, First: time.Hour, Most: time.Hour}
+		p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: turn}, Retry: retry})
+		first := submit(t, p, claudepool.Task{Prompt: "a"})
+		synctest.Wait() // its first attempt has failed, the next is an hour away
+		next := submit(t, p, claudepool.Task{Prompt: "b", Session: claudepool.Session{Task: first}, QueueTimeout: 10 * time.Second})
+		r := wait(t, p, next)
+		if r.Outcome != claudepool.OutcomeExpired || r.Attempts != 0 || time.Duration(r.Total) != 10*time.Second {
+			t.Errorf("ended %s after %v and %d attempts, want expired after 10s and none", r.Outcome, r.Total, r.Attempts)
+		}
+	})
+}

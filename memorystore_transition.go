@@ -116,10 +116,20 @@ func (tr Transition) check(r *TaskRecord) (bool, error) {
 	return true, nil
 }
 
+// givesBack reports whether the transition returns a claim unused.
+func (tr Transition) givesBack(from TaskState) bool {
+	return from == StateRunning && tr.To == StatePending && tr.Attempt == nil
+}
+
 // apply makes r what it is after the transition, its claim and money aside.
 func (tr Transition) apply(r *TaskRecord) {
 	if r.State == StateRunning || tr.To.Terminal() && r.Ended.IsZero() {
 		r.Ended = tr.At
+	}
+	if tr.givesBack(r.State) {
+		if r.Attempts--; r.Attempts == 0 {
+			r.First, r.Started, r.Ended = time.Time{}, time.Time{}, time.Time{}
+		}
 	}
 	r.State = tr.To
 	if tr.Outcome != "" {

@@ -200,7 +200,8 @@ type ClaimRef struct {
 // [ErrFenced] and records nothing.
 //
 // To leave running without an Attempt, other than by cancelling, gives the
-// claim back unused: its reservation is released.
+// claim back unused: its reservation is released. Back to pending it does not
+// count as an attempt either, nor as the first start.
 //
 // A transition to cancelled raises the fencing number, so that the holder
 // notices. Its reservation and the record's Claim, with its lane and tags, stay

@@ -354,6 +354,11 @@ func (t *modelTask) apply(tr claudepool.Transition) {
 	if t.State == claudepool.StateRunning || tr.To.Terminal() && t.Ended.IsZero() {
 		t.Ended = tr.At
 	}
+	if t.State == claudepool.StateRunning && tr.To == claudepool.StatePending && tr.Attempt == nil {
+		if t.Attempts--; t.Attempts == 0 { // as if it had never been claimed
+			t.First, t.Started, t.Ended = time.Time{}, time.Time{}, time.Time{}
+		}
+	}
 	t.State = tr.To
 	t.Outcome = cmp.Or(tr.Outcome, t.Outcome)
 	switch tr.To {
