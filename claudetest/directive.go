@@ -332,7 +332,7 @@ func cutting(before, within ending) func(*answer, string) error {
 		if rest, mid := strings.CutPrefix(arg, "mid"); mid {
 			a.end, arg = within, strings.TrimPrefix(rest, ":")
 			if rest == ":" {
-				return fmt.Errorf("mid: must be followed by a number")
+				return fmt.Errorf("a number must follow mid")
 			}
 		}
 		if arg != "" {
