@@ -228,7 +228,7 @@ func (a *attempt) compose() (claude.Prompt, error) {
 func (a *attempt) observe(e claude.Event) {
 	switch e := e.(type) {
 	case claude.Started:
-		if a.session.Swap(&e.SessionID) == nil {
+		if a.session.Swap(&e.SessionID) == nil && a.p.durable { // else nobody could take over
 			select {
 			case a.named <- struct{}{}:
 			default:

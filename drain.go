@@ -89,7 +89,7 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 
 // settleWaiting counts the waiting tasks, or cancels them when they have no later.
 func (p *Pool) settleWaiting(ctx context.Context, sum *DrainSummary) error {
-	if !volatile(p.store) {
+	if p.durable {
 		counts, err := p.store.Count(ctx)
 		sum.Pending = counts[StatePending]
 		return err

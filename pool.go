@@ -22,6 +22,7 @@ type Pool struct {
 	log      *slog.Logger
 	store    PoolStore
 	ownStore bool
+	durable  bool // the store outlives this program
 	launcher Launcher
 	ability  Ability
 	instance string
@@ -120,6 +121,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	if p.store == nil {
 		p.store, p.ownStore = NewMemoryStore(), true
 	}
+	p.durable = !volatile(p.store)
 	p.limit.Store(int64(cfg.Budget))
 	p.instance = p.ids.Next("pool", p.started)
 	p.ctx, p.stop = context.WithCancelCause(context.Background())

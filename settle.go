@@ -102,7 +102,7 @@ func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Tim
 	}
 	switch o := v.outcome; {
 	case v.handBack:
-		if !volatile(a.p.store) {
+		if a.p.durable {
 			t.ResumeSession = resumable
 			return t
 		}

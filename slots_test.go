@@ -385,6 +385,33 @@ func TestScaling(t *testing.T) {
 	}
 }
 
+func TestP13BypassNeedsItsOwnOptIn(t *testing.T) {
+	t.Parallel()
+	bypass := claudepool.AgentConfig{PermissionMode: claude.PermissionBypass}
+	for name, c := range map[string]claudepool.PoolConfig{
+		"the pool": {Agent: bypass},
+		"a slot":   {SlotConfigs: []claudepool.SlotConfig{{AgentConfig: bypass}}},
+	} {
+		c.Launcher = &fakeLauncher{turn: echo}
+		var bad *claudepool.InvalidError
+		if p, err := claudepool.NewPoolBuilder().Config(c).Build(t.Context()); p != nil || !errors.As(err, &bad) {
+			t.Errorf("%s in bypass mode = %v, want an InvalidError", name, err)
+		}
+	}
+	p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}})
+	var bad *claudepool.InvalidError
+	if _, err := p.Submit(t.Context(), claudepool.Task{Prompt: "x", Overrides: claudepool.TaskOverrides{AgentConfig: bypass}}); !errors.As(err, &bad) {
+		t.Errorf("a task in bypass mode = %v, want an InvalidError", err)
+	}
+	if _, err := p.Run(t.Context(), claudepool.Task{Prompt: "x"}); err != nil {
+		t.Error(err)
+	}
+	allowed := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}, AllowBypass: true, Env: map[string]string{"IS_SANDBOX": "1"}, Agent: bypass})
+	if _, err := allowed.Run(t.Context(), claudepool.Task{Prompt: "x"}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestConfigureSlot(t *testing.T) {
 	t.Parallel()
 	p := build(t, claudepool.PoolConfig{Slots: 2, Launcher: &fakeLauncher{turn: echo}})
