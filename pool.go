@@ -450,7 +450,7 @@ func (p *Pool) endedEarly(r TaskRecord, o Outcome, message string) *TaskResult {
 // Retry submits a failed or cancelled task again, as a new task with the same
 // prompt and settings, and returns the new id.
 func (p *Pool) Retry(ctx context.Context, id TaskID) (TaskID, error) {
-	r, err := p.store.Task(ctx, id)
+	r, err := p.Task(ctx, id)
 	if err != nil {
 		return "", err
 	}

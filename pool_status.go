@@ -7,7 +7,8 @@ import (
 
 // Status returns how the pool stands.
 func (p *Pool) Status(ctx context.Context) (PoolStatus, error) {
-	if err := p.usable(); err != nil {
+	slots, err := p.allSlots(ctx)
+	if err != nil {
 		return PoolStatus{}, err
 	}
 	counts, err := p.store.Count(ctx)
@@ -15,10 +16,6 @@ func (p *Pool) Status(ctx context.Context) (PoolStatus, error) {
 		return PoolStatus{}, err
 	}
 	ledger, err := p.ledger(ctx)
-	if err != nil {
-		return PoolStatus{}, err
-	}
-	slots, err := p.allSlots(ctx)
 	if err != nil {
 		return PoolStatus{}, err
 	}
@@ -44,6 +41,9 @@ func (p *Pool) Status(ctx context.Context) (PoolStatus, error) {
 
 // allSlots returns the slots of this pool, then those of others on the store.
 func (p *Pool) allSlots(ctx context.Context) ([]SlotStatus, error) {
+	if err := p.usable(); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	own := slices.Clone(p.slots)
 	p.mu.Unlock()

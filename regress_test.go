@@ -740,6 +740,8 @@ func TestAfterCloseEverythingFailsThoughTheStoreGoesOn(t *testing.T) {
 		"Claim":      func() error { _, _, err := p.Claim(ctx, "slot-0"); return err },
 		"Context":    func() error { _, err := p.Context(ctx); return err },
 		"SetContext": func() error { return p.SetContext(ctx, "k", "v") },
+		"Retry":      func() error { _, err := p.Retry(ctx, id); return err },
+		"FindSlots":  func() error { _, err := p.FindSlots(ctx, claudepool.SlotFilter{}); return err },
 	} {
 		if err := call(); !errors.Is(err, claudepool.ErrClosed) {
 			t.Errorf("%s after Close = %v, want ErrClosed", name, err)

@@ -26,6 +26,10 @@ type scheduler struct {
 	// milliseconds, to start another process half a second.
 	soon map[*slot]comingSlot
 
+	// wentOn names the slot in which a session was last taken up again, so that
+	// a hold on it that another slot offers late is known to be out of date.
+	wentOn map[string]*slot
+
 	parked []assignment  // owned by loop: tasks that wait for one of soon, one each
 	done   chan struct{} // closed when loop has ended
 }
@@ -37,7 +41,7 @@ type comingSlot struct {
 }
 
 func newScheduler(p *Pool) *scheduler {
-	return &scheduler{p: p, wake: make(chan struct{}, 1), idle: idleSet{keys: map[string]int{}}, soon: map[*slot]comingSlot{}, done: make(chan struct{})}
+	return &scheduler{p: p, wake: make(chan struct{}, 1), idle: idleSet{keys: map[string]int{}}, soon: map[*slot]comingSlot{}, wentOn: map[string]*slot{}, done: make(chan struct{})}
 }
 
 // idleSet holds the slots that are ready for a task, the longest idle first.
@@ -155,10 +159,24 @@ func (s *scheduler) kick() {
 func (s *scheduler) offer(sl *slot, key, session string) {
 	s.mu.Lock()
 	delete(s.soon, sl)
+	owner := s.wentOn[session]
+	stale := session != "" && owner != nil && owner != sl
+	if stale {
+		session = staleHold + session
+	}
 	s.idle.add(idleSlot{sl, key, session})
 	s.mu.Unlock()
+	if stale {
+		sl.dropHold()
+	}
 	s.kick()
 }
+
+// staleHold marks the session of a hold that nobody can come back to.
+const staleHold = "gone on elsewhere: "
+
+// maxWentOn bounds how many sessions the scheduler remembers the slot of.
+const maxWentOn = 4096
 
 // expect says that a slot will be offered in a moment, with this launch key.
 func (s *scheduler) expect(sl *slot, key string) {
@@ -220,10 +238,14 @@ func (s *scheduler) isClosed() bool {
 // conversation goes on there, and what the others hold is out of date.
 func (s *scheduler) letGo(session string, by *slot) {
 	s.mu.Lock()
+	if len(s.wentOn) >= maxWentOn {
+		clear(s.wentOn)
+	}
+	s.wentOn[session] = by
 	var others []*slot
 	for i := range s.idle.slots {
 		if e := &s.idle.slots[i]; e.session == session && e.slot != by {
-			e.session = "gone: " + session
+			e.session = staleHold + session
 			others = append(others, e.slot)
 		}
 	}

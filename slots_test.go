@@ -485,3 +485,40 @@ func TestBuildRefusesBadConfigurations(t *testing.T) {
 		}
 	})
 }
+
+// lateAgent keeps its slot busy for a while after its first turn was settled.
+type lateAgent struct {
+	*fakeAgent
+	slow bool
+}
+
+func (a lateAgent) Unsolicited() (claude.Microdollars, int) {
+	if a.slow && a.turns.Load() == 1 {
+		time.Sleep(5 * time.Second)
+	}
+	return 0, 0
+}
+
+type lateLauncher struct{ *fakeLauncher }
+
+func (l lateLauncher) Launch(ctx context.Context, o claude.Options) (claudepool.Agent, error) {
+	a, err := l.fakeLauncher.Launch(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return lateAgent{a.(*fakeAgent), o.Resume == ""}, nil
+}
+
+func TestP9AHoldThatComesLateIsOutOfDate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := build(t, claudepool.PoolConfig{Launcher: lateLauncher{&fakeLauncher{turn: recall}}, Slots: 2})
+		r1 := wait(t, p, submit(t, p, claudepool.Task{Prompt: "one", Slot: "slot-0", KeepSession: time.Minute}))
+		r2 := wait(t, p, submit(t, p, claudepool.Task{Prompt: "two", Slot: "slot-1", Session: claudepool.Session{Task: r1.TaskID}}))
+		time.Sleep(20 * time.Second)
+		r3 := wait(t, p, submit(t, p, claudepool.Task{Prompt: "three", Session: claudepool.Session{Task: r2.TaskID}}))
+		if r3.Output != "three" {
+			t.Errorf("the third turn came after %q on %s, want a process that has resumed", r3.Output, r3.SlotID)
+		}
+	})
+}
