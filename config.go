@@ -184,7 +184,7 @@ type PoolConfig struct {
 	// [MemoryStore], else [WindowStore].
 	Window BudgetWindow
 	// DefaultCap caps tasks that have no cap of their own. Default: an equal
-	// share of what is left for each idle slot.
+	// share of what is left for each slot without a task.
 	DefaultCap Microdollars
 	// WaitForBudget lets tasks that the budget cannot pay for wait for it to be
 	// raised. By default they fail.
