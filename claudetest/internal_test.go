@@ -78,7 +78,7 @@ func TestRulesMatch(t *testing.T) {
 // that answers.
 func TestModes(t *testing.T) {
 	t.Parallel()
-	write := call{tool: "Write", path: "/work/f"}
+	write := call{tool: "Write", path: "/place/f"}
 	bashWrites, bashReads := call{tool: "Bash", command: "touch f"}, call{tool: "Bash", command: "ls | head"}
 	writeOut, readOut := call{tool: "Write", path: "/etc/f"}, call{tool: "Read", path: "/etc/f"}
 	calls := []call{write, bashWrites, bashReads, writeOut, readOut}
@@ -90,7 +90,7 @@ func TestModes(t *testing.T) {
 		"auto":              {allow, allow, allow, deny, allow},
 		"bypassPermissions": {allow, allow, allow, allow, allow},
 	} {
-		s := &standIn{args: &standInArgs{}, set: &settings{cwd: "/work", mode: mode}}
+		s := &standIn{args: &standInArgs{}, set: &settings{cwd: "/place", mode: mode}}
 		var got []verdict
 		for _, c := range calls {
 			v, _ := s.judge(c, nil)
