@@ -130,7 +130,8 @@ func (a *attempt) run() (usable, crashed bool) {
 	crashed = err != nil && a.prompt && a.ctx.Err() == nil
 	usable = alive && (err == nil || !a.prompt || a.ctx.Err() != nil && errors.Is(err, context.Cause(a.ctx)))
 	if usable {
-		a.p.sched.expect(a.s, a.s.key) // before anybody knows that the task has ended, and sends the next
+		// Before anybody knows that the task has ended, and sends the next.
+		a.p.sched.expect(a.s, a.s.key, a.s.holdAfter(&a.rec))
 	}
 	a.settle(from, res, err)
 	a.cancel(nil)

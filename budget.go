@@ -56,6 +56,9 @@ func (p *Pool) SetBudget(limit Microdollars) error {
 // for a larger budget.
 func (p *Pool) unaffordable(ctx context.Context, n *NotRunnable) bool {
 	b := n.Budget
+	if b.Scope == ScopePool && b.Limit != Microdollars(p.limit.Load()) {
+		return true // it was raised or lowered while the store looked
+	}
 	if b.Reserved > 0 && b.Scope != ScopeTask || b.Scope == ScopePool && p.cfg.WaitForBudget {
 		return false
 	}

@@ -22,8 +22,8 @@ type scheduler struct {
 	paused bool
 	closed bool
 	idle   idleSet
-	// soon holds the slots that are being reset: to wait for one takes
-	// milliseconds, to start another process half a second.
+	// soon holds the slots that are about to be reset or to hold a session: to
+	// wait for one takes milliseconds, to start another process half a second.
 	soon map[*slot]comingSlot
 
 	// wentOn names the slot in which a session was last taken up again, so that
@@ -37,6 +37,7 @@ type scheduler struct {
 // comingSlot is a slot that will be idle in a moment.
 type comingSlot struct {
 	key      string // launch key of its process
+	session  string // that it will hold for a follow-up, or empty
 	promised bool   // a parked task waits for it
 }
 
@@ -54,6 +55,15 @@ type idleSlot struct {
 	*slot
 	key     string // launch key of the slot's process
 	session string // that the process holds for a follow-up, or empty
+}
+
+// suits reports whether the slot's process can serve the task as it is: it
+// holds the session that the task continues, or fits a new conversation.
+func (s idleSlot) suits(r *TaskRecord) bool {
+	if session := continued(r); session != "" {
+		return s.session == session
+	}
+	return s.fits(r)
 }
 
 // fits reports whether the slot's process can serve a new conversation of the
@@ -178,10 +188,11 @@ const staleHold = "gone on elsewhere: "
 // maxWentOn bounds how many sessions the scheduler remembers the slot of.
 const maxWentOn = 4096
 
-// expect says that a slot will be offered in a moment, with this launch key.
-func (s *scheduler) expect(sl *slot, key string) {
+// expect says that a slot will be offered in a moment, with this launch key and
+// session.
+func (s *scheduler) expect(sl *slot, key, session string) {
 	s.mu.Lock()
-	s.soon[sl] = comingSlot{key: key}
+	s.soon[sl] = comingSlot{key: key, session: session}
 	s.mu.Unlock()
 }
 
@@ -349,7 +360,7 @@ func (s *scheduler) assign(ctx context.Context, r TaskRecord) {
 func (s *scheduler) place(ctx context.Context, t assignment) {
 	s.mu.Lock()
 	best, found := s.idle.choose(&t.rec)
-	wait := !(found && best.fits(&t.rec)) && continued(&t.rec) == "" && s.promise(&t.rec)
+	wait := !(found && best.suits(&t.rec)) && s.promise(&t.rec)
 	if found && !wait {
 		s.idle.remove(best.slot)
 	}
@@ -368,7 +379,7 @@ func (s *scheduler) place(ctx context.Context, t assignment) {
 // nobody's yet. The caller holds mu.
 func (s *scheduler) promise(r *TaskRecord) bool {
 	for sl, c := range s.soon {
-		if !c.promised && (idleSlot{slot: sl, key: c.key}).fits(r) && sl.answersTo(r.Task.Slot, r.Task.Role) {
+		if !c.promised && (idleSlot{sl, c.key, c.session}).suits(r) && sl.answersTo(r.Task.Slot, r.Task.Role) {
 			c.promised = true
 			s.soon[sl] = c
 			return true

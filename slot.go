@@ -70,6 +70,8 @@ type slot struct {
 	recycle  string // why the process is to be replaced
 	unhold   bool   // the session that is held has gone on elsewhere
 	version  int64  // of the slot's record
+
+	recording chan struct{} // full while the record is being written
 }
 
 // addSlot makes a slot and starts it, unless the pool has begun to end.
@@ -82,6 +84,7 @@ func (p *Pool) addSlot(cfg SlotConfig) {
 	s := &slot{
 		p: p, id: fmt.Sprintf("slot-%d", p.next), cfg: cfg,
 		assigned: make(chan assignment, 1), poked: make(chan struct{}, 1), done: make(chan struct{}),
+		recording: make(chan struct{}, 1),
 	}
 	s.status = SlotStatus{ID: s.id, Name: cfg.Name, Role: cfg.Role, Description: cfg.Description, State: SlotStarting, Since: time.Now()}
 	s.own = s.configure(nil)
@@ -239,12 +242,21 @@ func (s *slot) serve(ctx context.Context, t assignment) {
 	case ctx.Err() != nil || s.wantsStop(ctx):
 	case s.p.cfg.Reuse == ReuseNever || !s.p.ability.Warm || s.worn():
 		s.discard()
-	case r.Task.KeepSession > 0 && s.agent.Info().SessionID != "":
-		s.held, s.until = s.agent.Info().SessionID, time.Now().Add(r.Task.KeepSession)
+	case s.holdAfter(r) != "":
+		s.held, s.until = s.holdAfter(r), time.Now().Add(r.Task.KeepSession)
 		_, s.strayTurns = s.unsolicited()
 	default:
 		s.reset(ctx)
 	}
+}
+
+// holdAfter returns the session that the process is to hold once the task has
+// ended, or nothing.
+func (s *slot) holdAfter(r *TaskRecord) string {
+	if r.Task.KeepSession <= 0 {
+		return ""
+	}
+	return s.agent.Info().SessionID
 }
 
 // resetTimeout bounds a reset: it takes some tens of milliseconds.
@@ -493,6 +505,12 @@ func (s *slot) snapshot() SlotStatus {
 // record tells the store of the slot: once at the start and whenever it is
 // named anew. That it is busy can be seen from its task's claim.
 func (s *slot) record(ctx context.Context) error {
+	select {
+	case s.recording <- struct{}{}:
+		defer func() { <-s.recording }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	st := s.snapshot()
 	s.mu.Lock()
 	version := s.version
