@@ -65,11 +65,12 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTime)
 	defer cancel()
 	var sum DrainSummary
+	var errs []error
 	for _, id := range before {
 		r, err := p.store.Task(end, id)
 		switch {
 		case err != nil:
-			return sum, err
+			errs = append(errs, err)
 		case r.State == StatePending:
 			sum.Requeued++
 		case r.State == StateCancelled:
@@ -78,13 +79,10 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 			sum.Finished++
 		}
 	}
-	err := p.settleWaiting(end, &sum)
-	if l, lerr := p.ledger(end); lerr == nil {
-		sum.Spend = l.Spent
-	} else {
-		err = errors.Join(err, lerr)
-	}
-	return sum, err
+	errs = append(errs, p.settleWaiting(end, &sum))
+	l, err := p.ledger(end)
+	sum.Spend = l.Spent
+	return sum, errors.Join(append(errs, err)...)
 }
 
 // settleWaiting counts the waiting tasks, or cancels them when they have no later.
