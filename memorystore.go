@@ -38,8 +38,9 @@ type MemoryStore struct {
 	retain int
 	ended  []*memTask // that can be dropped, the oldest first
 
-	slots   map[slotKey]SlotRecord
-	context map[string]string
+	slots    map[slotKey]SlotRecord
+	context  map[string]string
+	messages map[string][]Message // by address, each by id
 
 	watchers map[*watcher]struct{}
 	watching sync.WaitGroup // counts the watchers whose context is still waited for
@@ -69,6 +70,7 @@ func NewMemoryStore() *MemoryStore {
 		retain:     DefaultRetain,
 		slots:      map[slotKey]SlotRecord{},
 		context:    map[string]string{},
+		messages:   map[string][]Message{},
 		watchers:   map[*watcher]struct{}{},
 	}
 }
@@ -103,7 +105,7 @@ func (s *MemoryStore) CreateTask(ctx context.Context, r TaskRecord) (TaskRecord,
 		return TaskRecord{}, false, invalidField("id", "must not be empty")
 	}
 	rec := &TaskRecord{
-		ID: r.ID, Task: r.Task.clone(), LaunchKey: r.LaunchKey, Lane: r.Lane,
+		ID: r.ID, Task: r.Task.clone(), Chain: r.Chain.clone(), LaunchKey: r.LaunchKey, Lane: r.Lane,
 		State: StatePending, Version: 1,
 		Submitted: r.Submitted, NotBefore: r.NotBefore, ResumeSession: r.ResumeSession,
 	}
@@ -117,7 +119,7 @@ func (s *MemoryStore) CreateTask(ctx context.Context, r TaskRecord) (TaskRecord,
 
 	key := ownerKey{rec.Task.Owner, rec.Task.IdempotencyKey}
 	if old := s.keys[key]; key.key != "" && old != nil {
-		if old.rec.Task.Prompt != rec.Task.Prompt {
+		if !old.rec.SameRequest(rec) {
 			return TaskRecord{}, false, fmt.Errorf("%w: %q of %q belongs to task %s", ErrKeyReused, key.key, key.owner, old.rec.ID)
 		}
 		return old.rec.clone(), false, nil

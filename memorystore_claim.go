@@ -26,7 +26,10 @@ func (t *memTask) claim(fence int64) *memClaim {
 
 // Claim implements [PoolStore]. It calls r.Accepts without holding its lock.
 func (s *MemoryStore) Claim(ctx context.Context, r ClaimRequest) (TaskRecord, error) {
-	view := claimView{now: r.Now, limits: r.TagLimits, running: s.running}
+	view := claimView{now: r.Now, limits: r.TagLimits, running: s.running, chains: r.Chains}
+	if r.Chains { // none of these has a bearing on them
+		view.limits, r.Accepts, r.Prefers, r.Budget = nil, nil, "", BudgetTerms{}
+	}
 	if err := s.beginClaim(ctx, &view, r.Accepts); err != nil {
 		return TaskRecord{}, err
 	}
@@ -107,6 +110,9 @@ func (s *MemoryStore) beginClaim(ctx context.Context, view *claimView, accepts f
 
 // reserve returns how much a claim of t reserves.
 func (s *MemoryStore) reserve(t *memTask, terms BudgetTerms) (Microdollars, *BudgetExhausted) {
+	if t.rec.Chain != nil {
+		return 0, nil // its steps are paid for one by one
+	}
 	var room [2]funds
 	budgets := room[:0]
 	if a := t.rec.Task.Allowance; a != nil {
@@ -133,7 +139,7 @@ func (s *MemoryStore) start(t *memTask, r ClaimRequest, reserved Microdollars) {
 	rec.SlotID = r.SlotID
 	rec.Claim = &TaskClaim{Holder: r.Holder, SlotID: r.SlotID, Fence: rec.Fence, Lease: r.Now.Add(r.Lease), Reserved: s.hold(t, reserved)}
 	t.claims = append(t.claims, memClaim{fence: rec.Fence, reserved: rec.Claim.Reserved, open: true})
-	s.countTags(rec.Task.Tags, 1)
+	s.countTags(rec, 1)
 	s.queue.occupy(rec.Lane)
 	s.moved(t, StatePending)
 }
@@ -174,8 +180,13 @@ func (s *MemoryStore) moved(t *memTask, from TaskState) {
 	s.tell(t)
 }
 
-// countTags counts a claim of a task with these tags that begins or ends.
-func (s *MemoryStore) countTags(tags []string, by int) {
+// countTags counts a claim of r that begins or ends, by its tags. That of a
+// chain does not count: its steps have the same tags.
+func (s *MemoryStore) countTags(r *TaskRecord, by int) {
+	if r.Chain != nil {
+		return
+	}
+	tags := r.Task.Tags
 	for i, tag := range tags {
 		if slices.Contains(tags[:i], tag) {
 			continue

@@ -11,6 +11,7 @@ import (
 // clone returns a copy of r that shares no memory with it that could be changed.
 func (r TaskRecord) clone() TaskRecord {
 	r.Task = r.Task.clone()
+	r.Chain = r.Chain.clone()
 	if r.Claim != nil {
 		r.Claim = new(*r.Claim)
 	}
@@ -29,7 +30,48 @@ func (t Task) clone() Task {
 	if t.Allowance != nil {
 		t.Allowance = new(*t.Allowance)
 	}
+	if t.Review != nil {
+		t.Review = new(*t.Review)
+	}
 	return t
+}
+
+// clone returns a copy that shares nothing with c, which may be nil.
+func (c *Chain) clone() *Chain {
+	if c == nil {
+		return nil
+	}
+	a := *c
+	a.Steps = slices.Clone(c.Steps)
+	for i := range a.Steps {
+		s := &a.Steps[i]
+		s.Action.Arguments = maps.Clone(s.Action.Arguments)
+		if d := s.Action.Definition; d != nil {
+			s.Action.Definition = new(d.clone())
+		}
+		s.Overrides.AgentConfig = s.Overrides.AgentConfig.clone()
+		s.OutputVars = maps.Clone(s.OutputVars)
+		s.Needs = slices.Clone(s.Needs)
+	}
+	a.Arguments = maps.Clone(c.Arguments)
+	a.Overrides = c.Overrides.clone()
+	return &a
+}
+
+func (s Skill) clone() Skill {
+	s.Arguments = slices.Clone(s.Arguments)
+	s.AllowedTools = slices.Clone(s.AllowedTools)
+	s.Config = s.Config.clone()
+	return s
+}
+
+func cloneSteps(steps []StepResult) []StepResult {
+	steps = slices.Clone(steps)
+	for i := range steps {
+		steps[i].Vars = maps.Clone(steps[i].Vars)
+		steps[i].Items = cloneSteps(steps[i].Items)
+	}
+	return steps
 }
 
 func (c AgentConfig) clone() AgentConfig {
@@ -70,6 +112,7 @@ func (r *TaskResult) clone() *TaskResult {
 		c.Denials[i].Input = json.RawMessage(slices.Clone(d.Input))
 	}
 	c.Models = maps.Clone(r.Models)
+	c.Steps = cloneSteps(r.Steps)
 	return &c
 }
 

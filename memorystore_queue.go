@@ -112,8 +112,9 @@ func (h *taskHeap) down(i int, t *memTask) {
 func (h *taskHeap) put(i int, t *memTask) { h.tasks[i], t.pos = t, i }
 
 // lineKey names a line: the pin and the allowance of its tasks, and tags that
-// all of them have.
+// all of them have. All chains have one.
 type lineKey struct {
+	chains bool
 	pin
 	allowance string
 	tags      string
@@ -121,7 +122,10 @@ type lineKey struct {
 
 // key returns the key of the line for t, given its limited tags.
 func (t *memTask) key(tags []string) lineKey {
-	return lineKey{t.pin(), allowanceID(t.rec), tagKey(tags)}
+	if t.rec.Chain != nil {
+		return lineKey{chains: true}
+	}
+	return lineKey{false, t.pin(), allowanceID(t.rec), tagKey(tags)}
 }
 
 func allowanceID(r *TaskRecord) string {
@@ -285,6 +289,7 @@ func (q *taskQueue) next() time.Time {
 // claimView is what decides whether a claim can take a task, money aside.
 type claimView struct {
 	now     time.Time
+	chains  bool           // whether it takes chains or tasks for a slot
 	limits  map[string]int // by tag
 	running map[string]int // by tag
 	accepts map[pin]bool   // the answers of the claim's Accepts
@@ -318,6 +323,7 @@ func (q *taskQueue) takes(v *claimView, t *memTask) bool {
 func (q *taskQueue) open(v *claimView, lines []*line) []*line {
 	for key, l := range q.lines {
 		switch {
+		case l.chains != v.chains:
 		case l.first() == nil:
 			if key != (lineKey{}) {
 				delete(q.lines, key)

@@ -66,7 +66,7 @@ func (s *MemoryStore) Transition(ctx context.Context, tr Transition) (TaskRecord
 	}
 	if rec.Claim != nil && rec.State != StateRunning && !t.claim(rec.Claim.Fence).open {
 		rec.Claim = nil
-		s.countTags(rec.Task.Tags, -1)
+		s.countTags(rec, -1)
 		s.queue.vacate(rec.Lane)
 	}
 	if moves {
@@ -146,6 +146,10 @@ func (tr Transition) apply(r *TaskRecord) {
 		if tr.CountCrash {
 			r.Crashes++
 		}
+		if tr.CountRejection {
+			r.Rejections++
+			r.Feedback = tr.Feedback
+		}
 		r.Result = nil
 		return
 	}
@@ -165,5 +169,8 @@ func (r *TaskRecord) setResult(result *TaskResult) {
 	result.TaskID, result.State, result.Outcome = r.ID, r.State, r.Outcome
 	result.Success = r.Outcome == OutcomeOK
 	result.Cost, result.Estimated, result.Attempts = r.Cost, r.Estimated, r.Attempts
+	for _, step := range result.Steps {
+		result.Cost = addCost(result.Cost, step.Cost)
+	}
 	r.Result = result
 }

@@ -17,11 +17,12 @@ import (
 // Package storetest holds the semantics as a test suite that any store can run.
 type PoolStore interface {
 	// CreateTask stores a new pending task. Of r it takes ID, which must not be
-	// empty ([*InvalidError]), Task, LaunchKey, Lane, Submitted, ResumeSession
-	// and NotBefore (that of the task, if it is later); the rest is the
-	// store's. If the owner has used the idempotency key before, it returns
-	// that task as it is now and created is false, whatever the id; with
-	// another prompt it fails with [ErrKeyReused]. An id in use is [ErrDuplicate].
+	// empty ([*InvalidError]), Task, Chain, LaunchKey, Lane, Submitted,
+	// ResumeSession and NotBefore (that of the task, if it is later); the rest
+	// is the store's. If the owner has used the idempotency key before, it
+	// returns that task as it is now and created is false, whatever the id; if
+	// that asked for something else ([TaskRecord.SameRequest]) it fails with
+	// [ErrKeyReused]. An id in use is [ErrDuplicate].
 	CreateTask(ctx context.Context, r TaskRecord) (stored TaskRecord, created bool, err error)
 	// Task returns a task, or [ErrUnknownTask].
 	Task(ctx context.Context, id TaskID) (TaskRecord, error)
@@ -40,6 +41,9 @@ type PoolStore interface {
 	// [*NotRunnable] when there is no such task, and also when the best one
 	// needs more money than is left: then none of lower rank is taken in its
 	// place, so that cheap tasks cannot starve a dear one.
+	//
+	// Chains are claimed by themselves, with Chains set: they hold no slot, no
+	// money and none of their tags, for their steps are tasks that do.
 	Claim(ctx context.Context, r ClaimRequest) (TaskRecord, error)
 	// Extend moves the lease, to an earlier time too, and notes the cost of the
 	// attempt seen so far. It fails with [ErrFenced] when the claim was lost or
@@ -72,6 +76,14 @@ type PoolStore interface {
 	DeleteContext(ctx context.Context, key string) error
 	Context(ctx context.Context) (map[string]string, error)
 
+	// SendMessage stores a message. An ID in use is [ErrDuplicate]; an empty ID
+	// or To is an [*InvalidError]. Messages lists those to an address by ID and
+	// leaves them. TakeMessages removes those with the given IDs, all when ids
+	// is nil, and returns what it removed, by ID; what is not there is no error.
+	SendMessage(ctx context.Context, m Message) error
+	Messages(ctx context.Context, to string) ([]Message, error)
+	TakeMessages(ctx context.Context, to string, ids []string) ([]Message, error)
+
 	// Watch returns a channel that gets every change of a task's state from
 	// now on, creation included, in order, until ctx ends or the store is
 	// closed; then the channel is closed. A reader that is too slow loses
@@ -98,6 +110,9 @@ type Change struct {
 // ClaimRequest asks for work.
 type ClaimRequest struct {
 	Holder string
+	// Chains asks for a chain instead of a task for a slot. Accepts, Prefers,
+	// TagLimits and Budget have no bearing on it.
+	Chains bool
 	SlotID string // noted in the claim; may be empty and named by Extend's caller later
 	Now    time.Time
 	Lease  time.Duration
@@ -228,10 +243,13 @@ type Transition struct {
 	Result *TaskResult
 	// For To pending, and ignored otherwise: when and in which session to go
 	// on, and which counter this raises.
-	NotBefore     time.Time
-	ResumeSession string
-	CountRetry    bool
-	CountCrash    bool
+	NotBefore      time.Time
+	ResumeSession  string
+	CountRetry     bool
+	CountCrash     bool
+	CountRejection bool
+	// Feedback, with CountRejection, replaces the record's.
+	Feedback string
 }
 
 // LedgerQuery selects what is summed up.

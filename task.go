@@ -71,7 +71,20 @@ type Task struct {
 	Parent TaskID
 	// Allowance is a budget that this task shares with others, or nil.
 	Allowance *Allowance
+	// Review holds the completed task back until somebody approves the result;
+	// see [Pool.ApproveResult]. Nil means that nobody is asked.
+	Review *ReviewPolicy
 }
+
+// ReviewPolicy says how the work of a task is reviewed.
+type ReviewPolicy struct {
+	// MaxRejections is the rejection with which the task has failed. Zero
+	// means [DefaultMaxRejections].
+	MaxRejections int
+}
+
+// DefaultMaxRejections is the default of [ReviewPolicy].
+const DefaultMaxRejections = 3
 
 // Allowance is a budget that several tasks share, such as that of a fan-out.
 // Tasks whose allowances have the same ID draw on the same sum; of different
@@ -199,6 +212,9 @@ func (s TaskState) CanBecome(to TaskState) bool { return slices.Contains(transit
 type TaskRecord struct {
 	ID   TaskID
 	Task Task
+	// Chain is set when the task is a chain. Its steps are tasks of their own,
+	// with this one as their parent.
+	Chain *Chain
 	// LaunchKey tells which tasks can share a warm process.
 	LaunchKey string
 	// Lane names what only one task may use at a time: a session. Of the
@@ -223,8 +239,11 @@ type TaskRecord struct {
 	// task is cancelled; it only grows.
 	Fence int64
 	// Attempts counts the claims, Retries the returns to the queue after a
-	// failure of the agent, Crashes those after a failure of the machinery.
-	Attempts, Retries, Crashes int
+	// failure of the agent, Crashes those after a failure of the machinery,
+	// Rejections those after a review.
+	Attempts, Retries, Crashes, Rejections int
+	// Feedback is what the last review that rejected the work said.
+	Feedback string
 
 	// Cost is what all attempts have cost so far; Estimated says that a part
 	// of it had to be guessed.
@@ -240,6 +259,13 @@ type TaskRecord struct {
 
 	// Result is set when the state is terminal or pending_review.
 	Result *TaskResult
+}
+
+// SameRequest reports whether r and other ask for the same: the same prompt, or
+// chains with the same steps. Stores use it to tell a second submission from
+// the misuse of its idempotency key.
+func (r *TaskRecord) SameRequest(other *TaskRecord) bool {
+	return r.Task.Prompt == other.Task.Prompt && r.Chain.same(other.Chain)
 }
 
 // TaskClaim is the right of one holder to run a task.
@@ -270,7 +296,11 @@ type TaskResult struct {
 	// Denials are the tool calls that were refused.
 	Denials []claude.Denial `json:"permission_denials,omitempty"`
 
-	// Cost is that of all attempts. Estimated marks a figure that had to be guessed.
+	// Steps are those of a chain.
+	Steps []StepResult `json:"steps,omitempty"`
+
+	// Cost is that of all attempts, and of a chain's steps. Estimated marks a
+	// figure that had to be guessed.
 	Cost      Microdollars `json:"cost_microdollars"`
 	Estimated bool         `json:"cost_estimated,omitempty"`
 	// Models are the tokens by model, of the last attempt.
