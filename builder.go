@@ -89,6 +89,14 @@ func (b *PoolBuilder) Store(s PoolStore) *PoolBuilder { b.cfg.Store = s; return 
 // Launcher sets what starts agents. Default: the Claude CLI.
 func (b *PoolBuilder) Launcher(l Launcher) *PoolBuilder { b.cfg.Launcher = l; return b }
 
+// Skills sets which skills there are. Default: the built-in ones and those in
+// the .claude-pool folders of the working directory and of the person.
+func (b *PoolBuilder) Skills(r *SkillRegistry) *PoolBuilder { b.cfg.Skills = r; return b }
+
+// Workflows sets which workflows there are. Default: the built-in ones and those
+// in the .claude-pool folders of the working directory and of the person.
+func (b *PoolBuilder) Workflows(r *WorkflowRegistry) *PoolBuilder { b.cfg.Workflows = r; return b }
+
 // Logger sets the log. Default: silent.
 func (b *PoolBuilder) Logger(l *slog.Logger) *PoolBuilder { b.cfg.Logger = l; return b }
 

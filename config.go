@@ -224,6 +224,13 @@ type PoolConfig struct {
 	// Restart says when a slot whose process keeps failing is given up.
 	Restart RestartPolicy
 
+	// Skills are what [Pool.RunSkill] and the steps of chains can name. Default:
+	// those of [StandardSources] for WorkDir.
+	Skills *SkillRegistry
+	// Workflows are what [Pool.InvokeWorkflow] can name. Default: those of
+	// [StandardSources] for WorkDir.
+	Workflows *WorkflowRegistry
+
 	// Transcripts is the folder that gets a JSON-lines file per attempt.
 	// Default: none are kept.
 	Transcripts string

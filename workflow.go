@@ -1,0 +1,4 @@
+package claudepool
+
+// WorkflowRegistry knows the workflows.
+type WorkflowRegistry struct{}
