@@ -2,12 +2,14 @@ package claudepool
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/internal/schema"
 )
 
 // verdict is what an attempt came to.
@@ -22,8 +24,9 @@ type verdict struct {
 }
 
 // judge is the one place where what an agent says becomes an outcome. cause is
-// why the pool ended the turn, if it did.
-func judge(res claude.Result, err, cause error, wantsSchema bool) verdict {
+// why the pool ended the turn, if it did; wanted the JSON schema of the output,
+// if one was asked for.
+func judge(res claude.Result, err, cause error, wanted json.RawMessage) verdict {
 	switch {
 	case cause == nil:
 	case errors.Is(cause, errCancelled):
@@ -47,7 +50,7 @@ func judge(res claude.Result, err, cause error, wantsSchema bool) verdict {
 	if res.IsError {
 		return judgeFailure(res)
 	}
-	return judgeSuccess(res, wantsSchema)
+	return judgeSuccess(res, wanted)
 }
 
 // judgeError judges an attempt that has no result of the agent.
@@ -127,10 +130,11 @@ var apiFailures = map[string]Outcome{
 }
 
 // judgeSuccess judges a result that calls itself a success.
-func judgeSuccess(res claude.Result, wantsSchema bool) verdict {
+func judgeSuccess(res claude.Result, wanted json.RawMessage) verdict {
+	if err := checkOutput(wanted, res.Structured); err != nil {
+		return verdict{outcome: OutcomeSchema, message: err.Error()}
+	}
 	switch {
-	case wantsSchema && res.Structured == nil:
-		return verdict{outcome: OutcomeSchema, message: "the model gave no structured output, though a JSON schema was asked for"}
 	case res.TerminalReason == "hook_stopped":
 		return verdict{outcome: OutcomeDenied, message: "a hook ended the turn"}
 	case res.TerminalReason != "" && res.TerminalReason != "completed":
@@ -141,6 +145,19 @@ func judgeSuccess(res claude.Result, wantsSchema bool) verdict {
 		return verdict{outcome: OutcomeDenied, message: fmt.Sprintf("%d tool calls were refused (%s first) and nothing came of it; %s", len(res.Denials), res.Denials[0].Tool, howToAllow)}
 	}
 	return verdict{outcome: OutcomePartlyDenied, message: fmt.Sprintf("%d tool calls were refused (%s first); %s", len(res.Denials), res.Denials[0].Tool, howToAllow)}
+}
+
+// checkOutput says why a structured output is not what was asked for, if
+// anything was.
+func checkOutput(wanted, output json.RawMessage) error {
+	if wanted == nil {
+		return nil
+	}
+	s, err := schema.Of(wanted) // made when the task was submitted
+	if err != nil {
+		return fmt.Errorf("the structured output cannot be checked: its JSON schema %w", err)
+	}
+	return s.Check(output)
 }
 
 // howToAllow ends every message about refusals.

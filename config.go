@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/internal/schema"
 )
 
 // AgentConfig is how an agent is set up. It can be given for the pool, for a
@@ -30,15 +31,18 @@ type AgentConfig struct {
 	// MaxTurns bounds the model requests of one attempt.
 	MaxTurns int `json:"max_turns,omitempty"`
 	// Tools is the whole list of built-in tools; empty but not nil means none.
-	Tools           []string                    `json:"tools,omitempty"`
+	Tools           []string                    `json:"tools,omitzero"`
 	AllowedTools    []string                    `json:"allowed_tools,omitempty"`
 	DisallowedTools []string                    `json:"disallowed_tools,omitempty"`
 	MCPServers      map[string]claude.MCPServer `json:"mcp_servers,omitempty"`
-	JSONSchema      json.RawMessage             `json:"json_schema,omitempty"`
-	AddDirs         []string                    `json:"add_dirs,omitempty"`
-	Agents          json.RawMessage             `json:"agents,omitempty"`
-	Settings        json.RawMessage             `json:"settings,omitempty"`
-	FallbackModel   string                      `json:"fallback_model,omitempty"`
+	// JSONSchema asks for structured output, which is checked against it: a
+	// task whose output does not fit ends as [OutcomeSchema]. The dialect is
+	// draft-07.
+	JSONSchema    json.RawMessage `json:"json_schema,omitempty"`
+	AddDirs       []string        `json:"add_dirs,omitempty"`
+	Agents        json.RawMessage `json:"agents,omitempty"`
+	Settings      json.RawMessage `json:"settings,omitempty"`
+	FallbackModel string          `json:"fallback_model,omitempty"`
 }
 
 // merge returns c with the fields of over that are set.
@@ -410,6 +414,11 @@ func (c AgentConfig) validate(prefix string) error {
 	}
 	if c.Effort != "" && !slices.Contains(claude.Efforts(), c.Effort) {
 		return invalidField(prefix+"effort", "must be one of %v, not %q", claude.Efforts(), c.Effort)
+	}
+	if c.JSONSchema != nil {
+		if _, err := schema.Of(c.JSONSchema); err != nil {
+			return invalidField(prefix+"json_schema", "%v", err)
+		}
 	}
 	return nil
 }

@@ -17,7 +17,11 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 	if err != nil && a.ctx.Err() != nil {
 		cause = context.Cause(a.ctx)
 	}
-	v := judge(res, err, cause, a.rec.Task.Overrides.JSONSchema != nil || a.s.options(nil).JSONSchema != nil)
+	wanted := a.rec.Task.Overrides.JSONSchema
+	if wanted == nil {
+		wanted = a.s.own.JSONSchema
+	}
+	v := judge(res, err, cause, wanted)
 	at := a.record(v, res, err, now)
 	t := a.decide(v, res, at, now)
 	// Whoever learns of the end may ask for the sums next, so they come first.
