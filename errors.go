@@ -25,6 +25,8 @@ var (
 	ErrDuplicate = errors.New("record exists already")
 	// ErrKeyReused: the idempotency key belongs to a task with another prompt.
 	ErrKeyReused = errors.New("idempotency key was used for another prompt")
+	// ErrMailboxFull: as many messages as may ([MaxMessages]) wait at the address.
+	ErrMailboxFull = errors.New("mailbox is full")
 	// ErrSlotBusy: the slot runs a task already.
 	ErrSlotBusy = errors.New("slot is busy")
 )

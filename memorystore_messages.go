@@ -19,11 +19,16 @@ func (s *MemoryStore) SendMessage(ctx context.Context, m Message) error {
 		return err
 	}
 	defer s.mu.Unlock()
-	box := s.messages[m.To]
-	at, found := slices.BinarySearchFunc(box, m.ID, byMessageID)
-	if found {
-		return fmt.Errorf("message %s: %w", m.ID, ErrDuplicate)
+	for _, box := range s.messages { // one for each address, so there are few
+		if _, found := slices.BinarySearchFunc(box, m.ID, byMessageID); found {
+			return fmt.Errorf("message %s: %w", m.ID, ErrDuplicate)
+		}
 	}
+	box := s.messages[m.To]
+	if len(box) >= MaxMessages {
+		return fmt.Errorf("%d messages wait for %s; they must be read before there is room for more: %w", len(box), m.To, ErrMailboxFull)
+	}
+	at, _ := slices.BinarySearchFunc(box, m.ID, byMessageID)
 	s.messages[m.To] = slices.Insert(box, at, m)
 	return nil
 }

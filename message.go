@@ -15,3 +15,10 @@ type Message struct {
 
 // Coordinator is the address of who talks to the pool.
 const Coordinator = "coordinator"
+
+// Bounds of messages.
+const (
+	MaxMessage     = 64 << 10 // bytes of the content
+	MaxMessageFrom = 256      // bytes of the sender's label
+	MaxMessages    = 1000     // messages that wait at one address
+)

@@ -26,8 +26,10 @@ type PoolStore interface {
 	CreateTask(ctx context.Context, r TaskRecord) (stored TaskRecord, created bool, err error)
 	// Task returns a task, or [ErrUnknownTask].
 	Task(ctx context.Context, id TaskID) (TaskRecord, error)
-	// Tasks lists tasks, newest first (that is, by falling id), as they were
-	// when the iteration began. An error ends the iteration.
+	// Tasks lists tasks, newest first (that is, by falling id, compared byte by
+	// byte), as they were when the iteration began. An error ends the iteration.
+	// Ids need not be created in rising order: a step's id begins with that of
+	// its chain, and so comes right after it.
 	Tasks(ctx context.Context, f TaskFilter) iter.Seq2[TaskRecord, error]
 	// Count counts tasks by state; states without tasks may be missing. It is
 	// quick however many there are.
@@ -43,7 +45,8 @@ type PoolStore interface {
 	// place, so that cheap tasks cannot starve a dear one.
 	//
 	// Chains are claimed by themselves, with Chains set: they hold no slot, no
-	// money and none of their tags, for their steps are tasks that do.
+	// money and none of their tags, for their steps are tasks that do. All else
+	// is as with tasks: rank, NotBefore, lane, lease and fence.
 	Claim(ctx context.Context, r ClaimRequest) (TaskRecord, error)
 	// Extend moves the lease, to an earlier time too, and notes the cost of the
 	// attempt seen so far. It fails with [ErrFenced] when the claim was lost or
@@ -76,10 +79,13 @@ type PoolStore interface {
 	DeleteContext(ctx context.Context, key string) error
 	Context(ctx context.Context) (map[string]string, error)
 
-	// SendMessage stores a message. An ID in use is [ErrDuplicate]; an empty ID
-	// or To is an [*InvalidError]. Messages lists those to an address by ID and
-	// leaves them. TakeMessages removes those with the given IDs, all when ids
-	// is nil, and returns what it removed, by ID; what is not there is no error.
+	// SendMessage stores a message as it is. An ID that another one has, whatever
+	// its address, is [ErrDuplicate], until that one is taken; an empty ID or To
+	// is an [*InvalidError]. When [MaxMessages] wait at the address it fails with
+	// [ErrMailboxFull]. Messages lists those to an address by ID and leaves them.
+	// TakeMessages removes those with the given IDs, all when ids is nil, and
+	// returns what it removed, by ID; what is not there is no error. Of several
+	// who take a message at once one gets it.
 	SendMessage(ctx context.Context, m Message) error
 	Messages(ctx context.Context, to string) ([]Message, error)
 	TakeMessages(ctx context.Context, to string, ids []string) ([]Message, error)
@@ -111,7 +117,8 @@ type Change struct {
 type ClaimRequest struct {
 	Holder string
 	// Chains asks for a chain instead of a task for a slot. Accepts, Prefers,
-	// TagLimits and Budget have no bearing on it.
+	// TagLimits and Budget have no bearing on it, nor has what the chain is
+	// pinned to.
 	Chains bool
 	SlotID string // noted in the claim; may be empty and named by Extend's caller later
 	Now    time.Time
@@ -174,8 +181,8 @@ type NotRunnable struct {
 	// NextAt is when to ask again even if nothing happens until then: before
 	// it no task becomes runnable, or better than the one that Budget refuses,
 	// by the passing of time. Zero means never. A store may name too early a
-	// time, such as that of a task that waits for its slot too, but none that
-	// is not after the claim's Now.
+	// time, such as that of a task that waits for its slot too or, when a task
+	// is asked for, of a chain, but none that is not after the claim's Now.
 	NextAt time.Time
 	// Budget is set when the best task needs more money than is left (see
 	// [BudgetTerms]). Task is that task.
@@ -239,16 +246,19 @@ type Transition struct {
 	// Result is kept with terminal and pending_review states. Nil leaves the
 	// one that was to be reviewed, else makes an empty one. Whatever the
 	// record says as well is set from there: TaskID, State, Outcome, Success,
-	// Cost, Estimated and Attempts.
+	// Cost, Estimated and Attempts. What the Steps have cost, Items aside, is
+	// added to Cost, also when that changes later; it is not entered in the
+	// ledger, for steps are paid for as tasks of their own.
 	Result *TaskResult
 	// For To pending, and ignored otherwise: when and in which session to go
-	// on, and which counter this raises.
+	// on, and which counters this raises.
 	NotBefore      time.Time
 	ResumeSession  string
 	CountRetry     bool
 	CountCrash     bool
 	CountRejection bool
-	// Feedback, with CountRejection, replaces the record's.
+	// Feedback, with CountRejection, replaces the record's, which stays
+	// otherwise.
 	Feedback string
 }
 

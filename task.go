@@ -242,7 +242,7 @@ type TaskRecord struct {
 	// failure of the agent, Crashes those after a failure of the machinery,
 	// Rejections those after a review.
 	Attempts, Retries, Crashes, Rejections int
-	// Feedback is what the last review that rejected the work said.
+	// Feedback is what the last review that returned the work to the queue said.
 	Feedback string
 
 	// Cost is what all attempts have cost so far; Estimated says that a part

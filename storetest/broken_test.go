@@ -23,7 +23,7 @@ const brokenEnv = "CLAUDEPOOL_STORETEST_FAULT"
 type faulty struct {
 	claudepool.PoolStore
 	create     func(*claudepool.TaskRecord)
-	claim      func(*claudepool.ClaimRequest)
+	claim      func(claudepool.PoolStore, *claudepool.ClaimRequest)
 	transition func(claudepool.PoolStore, *claudepool.Transition)
 	extend     func(claudepool.PoolStore, *claudepool.ClaimRef)
 	ledger     func(*claudepool.LedgerQuery)
@@ -48,7 +48,7 @@ func (f *faulty) CreateTask(ctx context.Context, r claudepool.TaskRecord) (claud
 
 func (f *faulty) Claim(ctx context.Context, r claudepool.ClaimRequest) (claudepool.TaskRecord, error) {
 	if f.claim != nil {
-		f.claim(&r)
+		f.claim(f.PoolStore, &r)
 	}
 	return f.PoolStore.Claim(f.ctx(ctx), r)
 }
@@ -140,178 +140,90 @@ type undead struct{ claudepool.PoolStore }
 
 func (undead) Close() error { return nil }
 
-// faults are ways in which a store can be wrong, and the test that has to notice.
-var faults = map[string]struct {
-	test string // group/name, as Run names them
-	make func(claudepool.PoolStore) claudepool.PoolStore
-}{
-	"ignores the fence of a transition": {
-		"transition/only what the state machine allows is done",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, transition: func(s claudepool.PoolStore, tr *claudepool.Transition) {
-				tr.Fence = currentFence(s, tr.Task, tr.Fence)
-			}}
-		},
-	},
-	"ignores the fence of an extension": {
-		"extend/a lease that has run out can be extended until somebody takes over",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, extend: func(s claudepool.PoolStore, ref *claudepool.ClaimRef) {
-				ref.Fence = currentFence(s, ref.Task, ref.Fence)
-			}}
-		},
-	},
-	"settles an attempt each time it is reported": {
-		"fence/an attempt is settled once however often it is reported",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, transition: func(s claudepool.PoolStore, tr *claudepool.Transition) {
-				if r, err := s.Task(context.Background(), tr.Task); err == nil && tr.Attempt != nil && r.Claim == nil {
-					_ = s.Charge(context.Background(), tr.At, tr.Attempt.Cost, "again")
-				}
-			}}
-		},
-	},
-	"forgets late attempts": {
-		"fence/a late result of a lost claim is recorded and paid, and changes no state",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, transition: func(s claudepool.PoolStore, tr *claudepool.Transition) {
-				if r, err := s.Task(context.Background(), tr.Task); err == nil && r.State != claudepool.StateRunning {
-					tr.Attempt = nil
-				}
-			}}
-		},
-	},
-	"overwrites a terminal state": {
-		"final/nothing changes a task that has ended",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &forgetful{PoolStore: s}
-		},
-	},
-	"uses up a retry for a crash": {
-		"transition/crashes and retries are counted apart",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, transition: func(_ claudepool.PoolStore, tr *claudepool.Transition) {
-				tr.CountRetry = tr.CountRetry || tr.CountCrash
-			}}
-		},
-	},
-	"releases the reservation of a cancelled task at once": {
-		"money/a cancelled task keeps its reservation until its attempt is recorded",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, transition: func(_ claudepool.PoolStore, tr *claudepool.Transition) {
-				if tr.To == claudepool.StateCancelled && tr.Attempt == nil {
-					tr.Attempt = &claudepool.Attempt{}
-				}
-			}}
-		},
-	},
-	"looks at the money only when it is spent": {
-		"money/over all who claim at once spent and reserved stay within the limit",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, claim: func(r *claudepool.ClaimRequest) { r.Budget.Limit *= 3 }}
-		},
-	},
-	"counts what is outside of the window": {
-		"money/a window counts what ended at its start or later",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, ledger: func(q *claudepool.LedgerQuery) { q.Since = time.Time{} }}
-		},
-	},
-	"gives each task an allowance of its own": {
-		"allowance/tasks with the same allowance share it",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, create: func(r *claudepool.TaskRecord) {
-				if a := r.Task.Allowance; a != nil {
-					r.Task.Allowance = &claudepool.Allowance{ID: a.ID + string(r.ID), Limit: a.Limit}
-				}
-			}}
-		},
-	},
-	"starts tasks early": {
-		"claim/a task waits for its earliest start, and the next one is told",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, claim: func(r *claudepool.ClaimRequest) { r.Now = r.Now.Add(time.Second) }}
-		},
-	},
-	"takes pinned tasks for anybody": {
-		"claim/a pinned task goes only to who accepts its pin",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, claim: func(r *claudepool.ClaimRequest) { r.Accepts = func(_, _ string) bool { return true } }}
-		},
-	},
-	"ignores lanes": {
-		"lane/of the tasks of a lane one has a claim at a time",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, create: func(r *claudepool.TaskRecord) { r.Lane = "" }}
-		},
-	},
-	"ignores the limits of tags": {
-		"tag/a task needs room for each of its tags",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, claim: func(r *claudepool.ClaimRequest) { r.TagLimits = nil }}
-		},
-	},
-	"takes the lowest priority first": {
-		"claim/the highest priority goes first, then the smallest id",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, create: func(r *claudepool.TaskRecord) { r.Task.Priority = -r.Task.Priority }}
-		},
-	},
-	"knows no owners of keys": {
-		"create/an idempotency key belongs to its owner and its prompt",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, create: func(r *claudepool.TaskRecord) { r.Task.Owner = "go" }}
-		},
-	},
-	"gives everybody the same memory": {
-		"create/what was put in cannot be changed from outside",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &sharing{s, map[claudepool.TaskID]claudepool.TaskRecord{}}
-		},
-	},
-	"lists what is, not what was": {
-		"list/a listing shows tasks as they were when it began",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, tasks: func(ctx context.Context, s claudepool.PoolStore, f claudepool.TaskFilter) iter.Seq2[claudepool.TaskRecord, error] {
-				return func(yield func(claudepool.TaskRecord, error) bool) {
-					for r, err := range s.Tasks(ctx, f) {
-						if err == nil {
-							r, err = s.Task(ctx, r.ID)
-						}
-						if !yield(r, err) {
-							return
-						}
-					}
-				}
-			}}
-		},
-	},
-	"keeps quiet about lost changes": {
-		"watch/a slow reader holds nobody up, is told that it lost changes, and then finds them",
-		func(s claudepool.PoolStore) claudepool.PoolStore {
-			return &faulty{PoolStore: s, watch: func(in <-chan claudepool.Change) <-chan claudepool.Change {
-				out := make(chan claudepool.Change)
-				go func() {
-					defer close(out)
-					for c := range in {
-						if c.Lost {
-							return
-						}
-						out <- c
-					}
-				}()
-				return out
-			}}
-		},
-	},
-	"works for who has gone": {
-		"step/a context that has ended makes every step fail without effect",
-		func(s claudepool.PoolStore) claudepool.PoolStore { return &faulty{PoolStore: s, deadCtx: true} },
-	},
-	"goes on when it is closed": {
-		"step/a closed store does nothing more",
-		func(s claudepool.PoolStore) claudepool.PoolStore { return undead{s} },
-	},
+// muddled is a store that gives tasks of the other kind when there is none of
+// the one asked for, by chains or by slots.
+type muddled struct {
+	claudepool.PoolStore
+	byChains bool
+}
+
+func (m *muddled) Claim(ctx context.Context, r claudepool.ClaimRequest) (claudepool.TaskRecord, error) {
+	rec, err := m.PoolStore.Claim(ctx, r)
+	if r.Chains == m.byChains && errors.Is(err, claudepool.ErrNotRunnable) {
+		r.Chains = !r.Chains
+		return m.PoolStore.Claim(ctx, r)
+	}
+	return rec, err
+}
+
+// runningChains lists the chains with a tag that have a claim.
+func runningChains(s claudepool.PoolStore, tag string) []claudepool.TaskID {
+	var ids []claudepool.TaskID
+	for r, err := range s.Tasks(context.Background(), claudepool.TaskFilter{States: []claudepool.TaskState{claudepool.StateRunning}, Tag: tag}) {
+		if err == nil && r.Chain != nil {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
+// credulous is a store that takes a key for the same request, whatever it asks.
+type credulous struct{ claudepool.PoolStore }
+
+func (c *credulous) CreateTask(ctx context.Context, r claudepool.TaskRecord) (claudepool.TaskRecord, bool, error) {
+	stored, created, err := c.PoolStore.CreateTask(ctx, r)
+	if errors.Is(err, claudepool.ErrKeyReused) {
+		for old := range c.Tasks(ctx, claudepool.TaskFilter{Owner: r.Task.Owner}) {
+			if old.Task.IdempotencyKey == r.Task.IdempotencyKey {
+				return old, false, nil
+			}
+		}
+	}
+	return stored, created, err
+}
+
+// stingy is a store that forgets what the steps have cost.
+type stingy struct{ claudepool.PoolStore }
+
+func (s *stingy) Task(ctx context.Context, id claudepool.TaskID) (claudepool.TaskRecord, error) {
+	r, err := s.PoolStore.Task(ctx, id)
+	if r.Result != nil {
+		r.Result.Cost = r.Cost
+	}
+	return r, err
+}
+
+// postman is a store that handles messages in its own way, where a function is set.
+type postman struct {
+	claudepool.PoolStore
+	send func(claudepool.Message) (m claudepool.Message, keep bool)
+	list func([]claudepool.Message) []claudepool.Message
+	take func(s claudepool.PoolStore, to string, ids []string) ([]claudepool.Message, error)
+}
+
+func (p *postman) SendMessage(ctx context.Context, m claudepool.Message) error {
+	if p.send != nil {
+		var keep bool
+		if m, keep = p.send(m); !keep {
+			return nil
+		}
+	}
+	return p.PoolStore.SendMessage(ctx, m)
+}
+
+func (p *postman) Messages(ctx context.Context, to string) ([]claudepool.Message, error) {
+	all, err := p.PoolStore.Messages(ctx, to)
+	if p.list != nil {
+		all = p.list(all)
+	}
+	return all, err
+}
+
+func (p *postman) TakeMessages(ctx context.Context, to string, ids []string) ([]claudepool.Message, error) {
+	if p.take != nil {
+		return p.take(p.PoolStore, to, ids)
+	}
+	return p.PoolStore.TakeMessages(ctx, to, ids)
 }
 
 // TestSuiteBites runs the group of tests that a fault concerns, in a process of

@@ -22,6 +22,7 @@ var createTests = []test{
 			r.State, r.Outcome, r.Fence, r.Cost, r.Attempts = claudepool.StateCompleted, claudepool.OutcomeOK, 7, 8, 9
 			r.Claim, r.Result = &claudepool.TaskClaim{Holder: "x"}, &claudepool.TaskResult{Output: "x"}
 			r.Started, r.First, r.Ended = at(1), at(1), at(1)
+			r.Retries, r.Crashes, r.Rejections, r.Feedback = 1, 2, 3, "worse"
 		})
 		want := newTask("a")
 		want.LaunchKey, want.Lane, want.ResumeSession = "key", "lane", "session"
@@ -40,6 +41,16 @@ var createTests = []test{
 			t.Errorf("task (-want +got):\n%s", diff)
 		}
 	}},
+	{"every field of a chain is kept", func(t *testing.T, s *store) {
+		chain := fullChain(t)
+		created := s.create("a", func(r *claudepool.TaskRecord) { r.Chain = chain })
+		listed := s.list(claudepool.TaskFilter{})
+		for what, got := range map[string]*claudepool.Chain{"created": created.Chain, "read": s.task("a").Chain, "listed": listed[0].Chain, "claimed": s.claim(chains).Chain} {
+			if diff := cmp.Diff(chain, got); diff != "" {
+				t.Errorf("chain as %s (-want +got):\n%s", what, diff)
+			}
+		}
+	}},
 	{"no tools are not the same as any tools", func(t *testing.T, s *store) {
 		s.create("none", func(r *claudepool.TaskRecord) { r.Task.Overrides.Tools = []string{} })
 		s.create("any")
@@ -49,16 +60,22 @@ var createTests = []test{
 		if got := s.task("any").Task.Overrides.Tools; got != nil {
 			t.Errorf("nil list of tools came back as %#v", got)
 		}
+		c := chainOf("one", "two")
+		c.Overrides.Tools, c.Steps[1].Overrides.Tools = []string{}, []string{}
+		s.create("chain", func(r *claudepool.TaskRecord) { r.Chain = c })
+		if diff := cmp.Diff(c, s.task("chain").Chain); diff != "" {
+			t.Errorf("chain (-want +got):\n%s", diff)
+		}
 	}},
 	{"what was put in cannot be changed from outside", func(t *testing.T, s *store) {
-		in := newTask("a", func(r *claudepool.TaskRecord) { r.Task = fullTask(t) })
+		in := newTask("a", func(r *claudepool.TaskRecord) { r.Task, r.Chain = fullTask(t), fullChain(t) })
 		created, _, err := s.CreateTask(t.Context(), in)
 		if err != nil {
 			t.Fatal(err)
 		}
 		scribble(&in)
 		scribble(&created)
-		claimed := s.claim(func(r *claudepool.ClaimRequest) { r.Now = at(1e6); r.Accepts = func(_, _ string) bool { return true } })
+		claimed := s.claim(now(1e6), chains)
 		scribble(&claimed)
 		result := fullResult(t)
 		moved := s.move(s.task("a"), claudepool.StateFailed, func(tr *claudepool.Transition) {
@@ -83,9 +100,12 @@ var createTests = []test{
 		if diff := cmp.Diff(fullTask(t), got.Task); diff != "" {
 			t.Errorf("task (-want +got):\n%s", diff)
 		}
+		if diff := cmp.Diff(fullChain(t), got.Chain); diff != "" {
+			t.Errorf("chain (-want +got):\n%s", diff)
+		}
 		want := fullResult(t)
 		want.TaskID, want.State, want.Outcome, want.Success = "a", claudepool.StateFailed, claudepool.OutcomeAgentError, false
-		want.Cost, want.Estimated, want.Attempts = 0, false, 1
+		want.Cost, want.Estimated, want.Attempts = want.Steps[0].Cost, false, 1
 		if diff := cmp.Diff(want, got.Result); diff != "" {
 			t.Errorf("result (-want +got):\n%s", diff)
 		}
@@ -119,6 +139,28 @@ var createTests = []test{
 		}
 		_, err = s.Task(t.Context(), "b")
 		wantError(t, "Task of the second id", err, claudepool.ErrUnknownTask)
+	}},
+	{"the same idempotency key must ask for the same steps", func(t *testing.T, s *store) {
+		keyed := func(c *claudepool.Chain) func(*claudepool.TaskRecord) {
+			return func(r *claudepool.TaskRecord) { r.Task.Prompt, r.Task.IdempotencyKey, r.Chain = "same", "key", c }
+		}
+		s.create("a", keyed(chainOf("one", "two")))
+		newer := chainOf("one", "two") // the skill has been edited since
+		newer.Steps[0].Action.Definition = &claudepool.Skill{Name: "s", Prompt: "newer"}
+		for what, c := range map[string]*claudepool.Chain{"equal steps": chainOf("one", "two"), "another version of a skill": newer} {
+			if r, created, err := s.CreateTask(t.Context(), newTask("b", keyed(c))); err != nil || created || r.ID != "a" {
+				t.Errorf("%s: CreateTask = %s, created %v, error %v; want a, which was there", what, r.ID, created, err)
+			}
+		}
+		more := chainOf("one", "two")
+		more.Arguments = map[string]string{"n": "1"}
+		for what, c := range map[string]*claudepool.Chain{"other steps": chainOf("one", "three"), "fewer steps": chainOf("one"), "more arguments": more, "no steps": nil} {
+			_, created, err := s.CreateTask(t.Context(), newTask("b", keyed(c)))
+			wantError(t, "CreateTask with "+what, err, claudepool.ErrKeyReused)
+			if created {
+				t.Errorf("%s: it says that it created the task", what)
+			}
+		}
 	}},
 	{"an idempotency key belongs to its owner and its prompt", func(t *testing.T, s *store) {
 		keyed := func(owner, prompt string) func(*claudepool.TaskRecord) {
@@ -171,19 +213,11 @@ var createTests = []test{
 func fullTask(t *testing.T) claudepool.Task {
 	t.Helper()
 	task := claudepool.Task{
+		Review: &claudepool.ReviewPolicy{MaxRejections: 2},
 		Prompt: "héllo\n\x00\U0001F600 'quoted' \"double\"", Images: []claude.Image{{MediaType: "image/png", Data: []byte{0, 1, 255}}},
 		Commands: true, Tags: []string{"one", "two"}, Priority: -3,
-		Overrides: claudepool.TaskOverrides{
-			AgentConfig: claudepool.AgentConfig{
-				Model: "m", Effort: claude.EffortHigh, PermissionMode: claude.PermissionPlan, SystemPrompt: "s", AppendPrompt: "a", MaxTurns: 4,
-				Tools: []string{"Read"}, AllowedTools: []string{"Bash(git *)"}, DisallowedTools: []string{"Write"},
-				MCPServers: map[string]claude.MCPServer{"x": json.RawMessage(`{"command":"x"}`)},
-				JSONSchema: json.RawMessage(`{"type":"object"}`), AddDirs: []string{"/tmp"},
-				Agents: json.RawMessage(`{"a":{}}`), Settings: json.RawMessage(`{"b":1}`), FallbackModel: "f",
-			},
-			MaxCost: 1e6, Timeout: time.Minute,
-		},
-		Session: claudepool.Session{Task: "t", ID: "i", Fork: true}, KeepSession: time.Second, Slot: "slot-0", Role: "reviewer",
+		Overrides: fullOverrides(),
+		Session:   claudepool.Session{Task: "t", ID: "i", Fork: true}, KeepSession: time.Second, Slot: "slot-0", Role: "reviewer",
 		WorkDir: "/work", Env: map[string]string{"A": "B"}, Isolation: claudepool.IsolationNone,
 		NotBefore: at(5), QueueTimeout: time.Hour, StallTimeout: 2 * time.Minute,
 		Retry: claudepool.RetryPolicy{Max: 1, First: 2, Most: 3}, OnCrash: claudepool.CrashRerun,
@@ -191,6 +225,46 @@ func fullTask(t *testing.T) claudepool.Task {
 	}
 	wantFull(t, reflect.ValueOf(task), "Task")
 	return task
+}
+
+func fullOverrides() claudepool.TaskOverrides {
+	return claudepool.TaskOverrides{
+		AgentConfig: claudepool.AgentConfig{
+			Model: "m", Effort: claude.EffortHigh, PermissionMode: claude.PermissionPlan, SystemPrompt: "s", AppendPrompt: "a", MaxTurns: 4,
+			Tools: []string{"Read"}, AllowedTools: []string{"Bash(git *)"}, DisallowedTools: []string{"Write"},
+			MCPServers: map[string]claude.MCPServer{"x": json.RawMessage(`{"command":"x"}`)},
+			JSONSchema: json.RawMessage(`{"type":"object"}`), AddDirs: []string{"/tmp"},
+			Agents: json.RawMessage(`{"a":{}}`), Settings: json.RawMessage(`{"b":1}`), FallbackModel: "f",
+		},
+		MaxCost: 1e6, Timeout: time.Minute,
+	}
+}
+
+// fullChain returns a chain that says something in every field.
+func fullChain(t *testing.T) *claudepool.Chain {
+	t.Helper()
+	step := claudepool.ChainStep{
+		Name: "one", Overrides: fullOverrides(),
+		Action: claudepool.StepAction{
+			Prompt: "do {x}\n\U0001F600", Skill: "s", Arguments: map[string]string{"a": "b"},
+			Definition: &claudepool.Skill{
+				Name: "s", Description: "d", ArgumentHint: "<a>", Scope: claudepool.ScopeSkillChain, AllowedTools: []string{"Read"},
+				Arguments: []claudepool.SkillArgument{{Name: "a", Description: "d", Required: true, Default: "x"}},
+				Config:    fullOverrides().AgentConfig, Prompt: "p", Dir: "/skills/s",
+			},
+		},
+		OnFailure: claudepool.StepFailurePolicy{
+			Retry: claudepool.RetryPolicy{Max: 1, First: 2, Most: 3}, RecoveryPrompt: "mend {error}", Continue: true,
+		},
+		OutputVars: map[string]string{"v": "a.0.b"}, Needs: []string{"zero"}, ForEach: "steps.zero.output", When: "x", Slot: "slot-0", Role: "reviewer",
+	}
+	chain := &claudepool.Chain{
+		Steps: []claudepool.ChainStep{step, {Name: "two"}}, Arguments: map[string]string{"x": "y"}, Overrides: fullOverrides().AgentConfig,
+		OneSession: true, Isolation: claudepool.IsolationNone, MaxCost: 8, Resume: "earlier",
+	}
+	wantFull(t, reflect.ValueOf(step), "ChainStep")
+	wantFull(t, reflect.ValueOf(*chain), "Chain")
+	return chain
 }
 
 // fullResult returns a result that says something in every field.
@@ -206,7 +280,13 @@ func fullResult(t *testing.T) *claudepool.TaskResult {
 		Cost:    77, Estimated: true, Models: map[string]claude.ModelUsage{"m": {Input: 1, Output: 2, CacheRead: 3, CacheCreation: 4, Cost: 5}},
 		Turns: 6, Attempts: 7, SlotID: "slot-0", SessionID: "session", Model: "m",
 		Queued: 1, Ran: 2, FirstToken: 3, Total: 4,
+		Steps: []claudepool.StepResult{{
+			Name: "one", State: claudepool.StepCompleted, Outcome: claudepool.OutcomeOK, TaskID: "x.one", Output: "o\n\U0001F600",
+			Vars: map[string]string{"v": "w"}, Partial: "p", Items: []claudepool.StepResult{{Name: "0", Vars: map[string]string{"i": "j"}, Cost: 4}},
+			Recovered: true, Reason: "r", SlotID: "slot-0", Cost: 9, Attempts: 2, Started: at(1), Ended: at(2),
+		}},
 	}
+	wantFull(t, reflect.ValueOf(r.Steps[0]), "StepResult")
 	wantFull(t, reflect.ValueOf(*r), "TaskResult")
 	return r
 }
@@ -215,7 +295,7 @@ func fullResult(t *testing.T) *claudepool.TaskResult {
 // a field that it does not know.
 func wantFull(t *testing.T, v reflect.Value, path string) {
 	t.Helper()
-	if v.Kind() == reflect.Pointer {
+	if v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
 	}
 	if v.Type() == reflect.TypeFor[time.Time]() || v.Kind() != reflect.Struct {

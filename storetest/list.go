@@ -11,14 +11,24 @@ import (
 	"github.com/claudepool/claudepool"
 )
 
-// ids lists what a filter selects.
-func (s *store) ids(f claudepool.TaskFilter) []claudepool.TaskID {
+// list lists what a filter selects.
+func (s *store) list(f claudepool.TaskFilter) []claudepool.TaskRecord {
 	s.t.Helper()
-	var ids []claudepool.TaskID
+	var all []claudepool.TaskRecord
 	for r, err := range s.Tasks(s.ctx(), f) {
 		if err != nil {
 			s.t.Fatalf("Tasks: %v", err)
 		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// ids lists the ids of what a filter selects.
+func (s *store) ids(f claudepool.TaskFilter) []claudepool.TaskID {
+	s.t.Helper()
+	var ids []claudepool.TaskID
+	for _, r := range s.list(f) {
 		ids = append(ids, r.ID)
 	}
 	return ids
@@ -57,6 +67,21 @@ var listTests = []test{
 		}
 		if got := s.ids(claudepool.TaskFilter{Before: "task-003x", Limit: 2}); !slices.Equal(got, []claudepool.TaskID{"task-003", "task-002"}) {
 			t.Errorf("before an id that no task has: %v", got)
+		}
+	}},
+	{"the steps of a chain come right after it, whenever they are created", func(t *testing.T, s *store) {
+		for _, id := range []string{"task-b", "task-a", "task-c", "task-a.step-1", "task-b.step-1", "task-a.step-0", "task-aa"} {
+			s.create(id)
+		}
+		want := []claudepool.TaskID{"task-c", "task-b.step-1", "task-b", "task-aa", "task-a.step-1", "task-a.step-0", "task-a"}
+		if diff := cmp.Diff(want, s.ids(claudepool.TaskFilter{})); diff != "" {
+			t.Errorf("ids (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(want[4:6], s.ids(claudepool.TaskFilter{Before: "task-a.\xff", Limit: 2})); diff != "" {
+			t.Errorf("ids of steps (-want +got):\n%s", diff)
+		}
+		for _, id := range slices.Backward(want) { // claims go by id as well
+			s.claimIs(id)
 		}
 	}},
 	{"a listing can be left early, and run again", func(t *testing.T, s *store) {

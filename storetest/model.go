@@ -18,6 +18,7 @@ type model struct {
 	tasks   []*modelTask
 	charges []modelCharge
 	limits  map[string]claudepool.Microdollars // smallest, by allowance
+	letters []claudepool.Message
 }
 
 type modelTask struct {
@@ -55,7 +56,7 @@ func (m *model) byID() []*modelTask {
 func (m *model) create(r claudepool.TaskRecord) (stored claudepool.TaskRecord, created bool, err error) {
 	for _, t := range m.tasks {
 		if k := r.Task.IdempotencyKey; k != "" && k == t.Task.IdempotencyKey && r.Task.Owner == t.Task.Owner {
-			if r.Task.Prompt != t.Task.Prompt {
+			if !r.SameRequest(&t.TaskRecord) {
 				return claudepool.TaskRecord{}, false, claudepool.ErrKeyReused
 			}
 			return t.TaskRecord, false, nil
@@ -83,7 +84,9 @@ func (m *model) runnable(r claudepool.ClaimRequest, now time.Time) []*modelTask 
 	tags, lanes := map[string]int{}, map[string]bool{}
 	for _, t := range m.tasks {
 		if t.open() {
-			lanes[t.Lane] = t.Lane != ""
+			lanes[t.Lane] = lanes[t.Lane] || t.Lane != ""
+		}
+		if t.open() && t.Chain == nil {
 			for _, tag := range slices.Compact(slices.Sorted(slices.Values(t.Task.Tags))) {
 				tags[tag]++
 			}
@@ -91,12 +94,12 @@ func (m *model) runnable(r claudepool.ClaimRequest, now time.Time) []*modelTask 
 	}
 	var out []*modelTask
 	for _, t := range m.tasks {
-		ok := t.State == claudepool.StatePending && !t.NotBefore.After(now) && !lanes[t.Lane]
-		if t.Task.Slot != "" || t.Task.Role != "" {
+		ok := t.State == claudepool.StatePending && !t.NotBefore.After(now) && !lanes[t.Lane] && r.Chains == (t.Chain != nil)
+		if t.Chain == nil && (t.Task.Slot != "" || t.Task.Role != "") {
 			ok = ok && r.Accepts != nil && r.Accepts(t.Task.Slot, t.Task.Role)
 		}
 		for _, tag := range t.Task.Tags {
-			if limit, limited := r.TagLimits[tag]; limited && tags[tag] >= limit {
+			if limit, limited := r.TagLimits[tag]; t.Chain == nil && limited && tags[tag] >= limit {
 				ok = false
 			}
 		}
@@ -148,6 +151,9 @@ func (m *model) sums(since time.Time, allowance string) claudepool.Ledger {
 
 // money returns what a claim of t reserves, or why it cannot.
 func (m *model) money(t *modelTask, b claudepool.BudgetTerms) (claudepool.Microdollars, *claudepool.BudgetExhausted) {
+	if t.Chain != nil {
+		return 0, nil
+	}
 	type budget struct {
 		claudepool.BudgetExhausted
 		left claudepool.Microdollars
@@ -265,7 +271,7 @@ func (m *model) claim(r claudepool.ClaimRequest, given claudepool.TaskID, failed
 			return fmt.Errorf("claim gave %s, which is not runnable; want %s", given, best.ID)
 		}
 		t = runnable[i]
-		if r.Prefers == "" || t.LaunchKey != r.Prefers || t.Task.Priority != best.Task.Priority {
+		if r.Chains || r.Prefers == "" || t.LaunchKey != r.Prefers || t.Task.Priority != best.Task.Priority {
 			return fmt.Errorf("claim gave %s without leave, want %s", given, best.ID)
 		}
 		for _, p := range runnable[:i] {
@@ -344,6 +350,9 @@ func (m *model) transition(tr claudepool.Transition) (claudepool.TaskRecord, err
 		res := *t.Result
 		res.TaskID, res.State, res.Outcome, res.Success = t.ID, t.State, t.Outcome, t.Outcome == claudepool.OutcomeOK
 		res.Cost, res.Estimated, res.Attempts = t.Cost, t.Estimated, t.Attempts
+		for _, step := range res.Steps {
+			res.Cost += step.Cost // the model is not asked for sums that overflow
+		}
 		t.Result = &res
 	}
 	return t.TaskRecord, err
@@ -370,6 +379,10 @@ func (t *modelTask) apply(tr claudepool.Transition) {
 		if tr.CountCrash {
 			t.Crashes++
 		}
+		if tr.CountRejection {
+			t.Rejections++
+			t.Feedback = tr.Feedback
+		}
 		return
 	case claudepool.StateCancelled:
 		t.Fence++
@@ -379,4 +392,39 @@ func (t *modelTask) apply(tr claudepool.Transition) {
 	} else if t.Result == nil {
 		t.Result = &claudepool.TaskResult{SlotID: t.SlotID, SessionID: t.SessionID}
 	}
+}
+
+// send does what the store must do with a message.
+func (m *model) send(letter claudepool.Message) error {
+	n := 0
+	for _, l := range m.letters {
+		if l.ID == letter.ID {
+			return claudepool.ErrDuplicate
+		}
+		if l.To == letter.To {
+			n++
+		}
+	}
+	if n == claudepool.MaxMessages {
+		return claudepool.ErrMailboxFull
+	}
+	m.letters = append(m.letters, letter)
+	return nil
+}
+
+// messages returns those to an address that are named, or all.
+func (m *model) messages(to string, ids []string) []claudepool.Message {
+	var out []claudepool.Message
+	for _, l := range m.letters {
+		if l.To == to && (ids == nil || slices.Contains(ids, l.ID)) {
+			out = append(out, l)
+		}
+	}
+	slices.SortFunc(out, func(a, b claudepool.Message) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// take removes messages.
+func (m *model) take(taken []claudepool.Message) {
+	m.letters = slices.DeleteFunc(m.letters, func(l claudepool.Message) bool { return slices.Contains(taken, l) })
 }

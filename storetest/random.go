@@ -66,8 +66,10 @@ func (w *walker) step(what string) {
 		w.stepClaim(what + "claim")
 	case n < 90:
 		w.stepTransition(what + "transition")
-	case n < 95:
+	case n < 94:
 		w.stepExtend(what + "extend")
+	case n < 97:
+		w.stepMessage(what + "message")
 	default:
 		w.stepMoney(what + "money")
 	}
@@ -88,6 +90,9 @@ func (w *walker) stepCreate(what string) {
 	w.t.Helper()
 	w.made++
 	id := fmt.Sprintf("task-%05d", w.made+oneOf(w, 0, 0, 0, 0, -1, 3)) // sometimes one that is taken, or out of order
+	if parent := w.known(); parent.ID != "" && w.IntN(5) == 0 {
+		id = fmt.Sprintf("%s.step-%d", parent.ID, w.IntN(3))
+	}
 	r := newTask(id, func(r *claudepool.TaskRecord) {
 		r.Task.Priority = oneOf(w, 0, 0, 0, 1, -1)
 		r.Task.Tags = oneOf(w, nil, nil, []string{"x"}, []string{"y"}, []string{"x", "y"}, []string{"x", "x"})
@@ -103,8 +108,11 @@ func (w *walker) stepCreate(what string) {
 		if w.IntN(5) == 0 {
 			r.Task.Allowance = &claudepool.Allowance{ID: oneOf(w, "fan-1", "fan-2"), Limit: oneOf(w, 20*cent, 30*cent)}
 		}
+		if w.IntN(6) == 0 {
+			r.Chain = chainOf(oneOf(w, "one", "two"))
+		}
 		if w.IntN(8) == 0 {
-			r.Task.IdempotencyKey, r.Task.Prompt = oneOf(w, "k1", "k2", "k3"), oneOf(w, "p1", "p1", "p2")
+			r.Task.IdempotencyKey, r.Task.Prompt = oneOf(w, "k1", "k2", "k3", "k4"), oneOf(w, "p1", "p1", "p2")
 		}
 	})
 	want, wantCreated, wantErr := w.m.create(r)
@@ -120,6 +128,7 @@ func (w *walker) stepClaim(what string) {
 	r := request(now(w.now-oneOf(w, 0, 0, 0, 5)), func(r *claudepool.ClaimRequest) {
 		r.SlotID = oneOf(w, "slot-0", "slot-1", "")
 		r.Prefers = oneOf(w, "", "warm", "cold")
+		r.Chains = w.IntN(5) == 0
 		r.TagLimits = oneOf(w, nil, map[string]int{"x": 1}, map[string]int{"x": 2, "y": 1}, map[string]int{"y": 0})
 		if w.IntN(2) == 0 {
 			slot, role := oneOf(w, "", "slot-1"), oneOf(w, "", "reviewer")
@@ -168,12 +177,16 @@ func (w *walker) stepTransition(what string) {
 		}
 		if w.IntN(2) == 0 {
 			tr.Result = &claudepool.TaskResult{Output: what}
+			if w.IntN(3) == 0 {
+				tr.Result.Steps = []claudepool.StepResult{{Name: "one", Cost: 7}, {Name: "two", Cost: claudepool.Microdollars(w.IntN(100))}}
+			}
 		}
 		if w.IntN(4) == 0 {
 			tr.NotBefore = at(w.now + w.IntN(20))
 		}
 		tr.ResumeSession = oneOf(w, "", "s1")
-		tr.CountRetry, tr.CountCrash = w.IntN(2) == 0, w.IntN(2) == 0
+		tr.CountRetry, tr.CountCrash, tr.CountRejection = w.IntN(2) == 0, w.IntN(2) == 0, w.IntN(2) == 0
+		tr.Feedback = oneOf(w, "", "better", "worse")
 	})
 	want, wantErr := w.m.transition(tr)
 	got, err := w.Transition(w.ctx(), tr)
@@ -187,6 +200,23 @@ func (w *walker) stepExtend(what string) {
 	lease, cost := at(w.now+w.IntN(60)), claudepool.Microdollars(w.Int64N(int64(cent)))
 	want := w.m.extend(ref, lease, cost)
 	w.same(fmt.Sprint(what, " ", ref), want, w.Extend(w.ctx(), ref, lease, cost), nil, nil)
+}
+
+func (w *walker) stepMessage(what string) {
+	w.t.Helper()
+	id := func() string { return fmt.Sprintf("m%03d", w.IntN(max(1, w.made/4))) }
+	to := oneOf(w, "slot-0", "slot-1", claudepool.Coordinator)
+	if w.IntN(3) > 0 {
+		letter := message(id(), to)
+		want := w.m.send(letter)
+		w.same(what+" "+letter.ID, want, w.SendMessage(w.ctx(), letter), nil, nil)
+		return
+	}
+	ids := oneOf(w, nil, []string{}, []string{id(), id(), id()})
+	want := w.m.messages(to, ids)
+	w.m.take(want)
+	got, err := w.TakeMessages(w.ctx(), to, ids)
+	w.same(fmt.Sprint(what, " taken of ", ids), nil, err, want, got)
 }
 
 func (w *walker) stepMoney(what string) {
@@ -224,6 +254,10 @@ func (w *walker) compare(what string) {
 		got = append(got, r)
 	}
 	w.same(what+"tasks", nil, nil, want, got)
+	for _, to := range []string{"slot-0", "slot-1", claudepool.Coordinator} {
+		waiting, err := w.Messages(w.ctx(), to)
+		w.same(what+"messages to "+to, nil, err, w.m.messages(to, nil), waiting)
+	}
 	counts, err := w.Count(w.ctx())
 	if err != nil {
 		w.t.Fatal(err)

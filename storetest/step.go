@@ -12,7 +12,7 @@ import (
 
 // steps are all methods that take a context, each called so that it would
 // succeed. They are given the task "running" with its claim, the task
-// "pending", the key "key" and the slot "slot-0" of "pool-1".
+// "pending", the key "key", the slot "slot-0" of "pool-1" and a message to it.
 var steps = []struct {
 	name string
 	call func(ctx context.Context, s *store, running claudepool.TaskRecord) error
@@ -80,6 +80,17 @@ var steps = []struct {
 		_, err := s.Context(ctx)
 		return err
 	}},
+	{"SendMessage", func(ctx context.Context, s *store, _ claudepool.TaskRecord) error {
+		return s.SendMessage(ctx, message("m2", "slot-0"))
+	}},
+	{"Messages", func(ctx context.Context, s *store, _ claudepool.TaskRecord) error {
+		_, err := s.Messages(ctx, "slot-0")
+		return err
+	}},
+	{"TakeMessages", func(ctx context.Context, s *store, _ claudepool.TaskRecord) error {
+		_, err := s.TakeMessages(ctx, "slot-0", nil)
+		return err
+	}},
 	{"Watch", func(ctx context.Context, s *store, _ claudepool.TaskRecord) error {
 		_, err := s.Watch(ctx)
 		return err
@@ -96,6 +107,7 @@ func (s *store) furnish() claudepool.TaskRecord {
 	if err := s.SetContext(s.ctx(), "key", "value"); err != nil {
 		s.t.Fatal(err)
 	}
+	s.send("slot-0", "m1")
 	return running
 }
 
@@ -106,6 +118,7 @@ type snapshot struct {
 	Ledger   claudepool.Ledger
 	Slots    []claudepool.SlotRecord
 	Context  map[string]string
+	Messages []claudepool.Message // to slot-0
 }
 
 func (s *store) snapshot() snapshot {
@@ -126,6 +139,8 @@ func (s *store) snapshot() snapshot {
 	snap.Slots, err = s.Slots(s.ctx())
 	keep(err)
 	snap.Context, err = s.Context(s.ctx())
+	keep(err)
+	snap.Messages, err = s.Messages(s.ctx(), "slot-0")
 	keep(err)
 	if err := errors.Join(errs...); err != nil {
 		s.t.Fatal(err)

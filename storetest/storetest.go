@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) claudepool.PoolStore) {
 		{"claim", claimTests},
 		{"lane", laneTests},
 		{"tag", tagTests},
+		{"chain", chainTests},
 		{"prefer", preferTests},
 		{"transition", transitionTests},
 		{"fence", fenceTests},
@@ -52,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) claudepool.PoolStore) {
 		{"watch", watchTests},
 		{"slots", slotTests},
 		{"context", contextTests},
+		{"messages", messageTests},
 		{"step", stepTests},
 		{"model", modelTests},
 	} {

@@ -27,6 +27,11 @@ func (s *store) enter(id string, state claudepool.TaskState) claudepool.TaskReco
 	return s.move(r, state, costing(5), func(tr *claudepool.Transition) { tr.Outcome = claudepool.OutcomeOK })
 }
 
+// rejecting counts a rejection.
+func rejecting(feedback string) func(*claudepool.Transition) {
+	return func(tr *claudepool.Transition) { tr.CountRejection, tr.Feedback = true, feedback }
+}
+
 // wantTransition says, by the contract, what a transition of a task in the
 // state comes to.
 func wantTransition(is claudepool.TaskState, tr claudepool.Transition, fence int64) (moves bool, err error) {
@@ -132,15 +137,63 @@ var transitionTests = []test{
 	{"rejected work goes back to the queue with its session", func(t *testing.T, s *store) {
 		s.create("a")
 		review := s.move(s.claim(), claudepool.StatePendingReview, costing(3), func(tr *claudepool.Transition) { tr.Attempt.SessionID = "s1" })
-		got := s.move(review, claudepool.StatePending, func(tr *claudepool.Transition) { tr.ResumeSession = "s1" })
+		got := s.move(review, claudepool.StatePending, rejecting("tests fail\n\U0001F600"), func(tr *claudepool.Transition) { tr.ResumeSession = "s1" })
 		if got.Result != nil || got.ResumeSession != "s1" || got.SessionID != "s1" || got.Retries+got.Crashes != 0 {
 			t.Errorf("result %v, sessions %q and %q, retries %d, crashes %d", got.Result, got.SessionID, got.ResumeSession, got.Retries, got.Crashes)
 		}
 		again := s.claimIs("a")
-		if again.ResumeSession != "s1" || again.Outcome != review.Outcome {
-			t.Errorf("claimed again with session %q and outcome %q", again.ResumeSession, again.Outcome)
+		if again.ResumeSession != "s1" || again.Outcome != review.Outcome || again.Rejections != 1 || again.Feedback != "tests fail\n\U0001F600" {
+			t.Errorf("claimed again with session %q, outcome %q, %d rejections and feedback %q",
+				again.ResumeSession, again.Outcome, again.Rejections, again.Feedback)
 		}
 		s.finish(again, 1)
+	}},
+	{"rejections are counted apart, and the last feedback stays", func(t *testing.T, s *store) {
+		s.create("a")
+		want := func(what string, got claudepool.TaskRecord, rejections int, feedback string) {
+			t.Helper()
+			if got.Rejections != rejections || got.Feedback != feedback || got.Retries+got.Crashes > 1 {
+				t.Errorf("%s: %d rejections, feedback %q, retries %d, crashes %d; want %d and %q",
+					what, got.Rejections, got.Feedback, got.Retries, got.Crashes, rejections, feedback)
+			}
+		}
+		uncounted := func(tr *claudepool.Transition) { tr.Feedback = "not to be kept" }
+		want("after a return without a review", s.move(s.claim(), claudepool.StatePending, costing(1), uncounted), 0, "")
+		review := func() claudepool.TaskRecord { return s.move(s.claim(), claudepool.StatePendingReview, costing(1)) }
+		want("after the first rejection", s.move(review(), claudepool.StatePending, rejecting("one")), 1, "one")
+		want("after a crash", s.move(s.claim(), claudepool.StatePending, costing(1), uncounted, func(tr *claudepool.Transition) { tr.CountCrash = true }), 1, "one")
+		want("in review", review(), 1, "one")
+		want("after the second rejection", s.move(s.task("a"), claudepool.StatePending, rejecting("two")), 2, "two")
+		want("after one without a word", s.move(review(), claudepool.StatePending, rejecting("")), 3, "")
+		want("in the end", s.move(review(), claudepool.StateFailed, rejecting("ignored")), 3, "") // for To pending alone
+	}},
+	{"rejected for good, the task keeps the work", func(t *testing.T, s *store) {
+		s.create("a")
+		review := s.move(s.claim(), claudepool.StatePendingReview, costing(3), func(tr *claudepool.Transition) {
+			tr.Outcome, tr.Result = claudepool.OutcomeOK, &claudepool.TaskResult{Output: "work"}
+		})
+		got := s.move(review, claudepool.StateFailed, func(tr *claudepool.Transition) { tr.Outcome = claudepool.OutcomeRejected })
+		want := &claudepool.TaskResult{TaskID: "a", State: claudepool.StateFailed, Outcome: claudepool.OutcomeRejected, Output: "work", Cost: 3, Attempts: 1}
+		if diff := cmp.Diff(want, got.Result, equal); diff != "" {
+			t.Errorf("result (-want +got):\n%s", diff)
+		}
+	}},
+	{"what the steps of a result have cost is added to its cost alone", func(t *testing.T, s *store) {
+		s.create("a")
+		held := s.claim()
+		s.move(held, claudepool.StateCancelled, func(tr *claudepool.Transition) {
+			tr.Result = &claudepool.TaskResult{Cost: 99, Steps: []claudepool.StepResult{
+				{Name: "one", Cost: 5}, {Name: "two", Cost: 7, Items: []claudepool.StepResult{{Name: "0", Cost: 3}, {Name: "1", Cost: 4}}},
+			}}
+		})
+		for _, cost := range []claudepool.Microdollars{0, 2} {
+			got := s.task("a")
+			if got.Result.Cost != 12+cost || got.Cost != cost || len(got.Result.Steps) != 2 {
+				t.Errorf("result of %d steps at %v, record at %v; want 2 at %v and %v", len(got.Result.Steps), got.Result.Cost, got.Cost, 12+cost, cost)
+			}
+			s.wantLedger(claudepool.Ledger{Spent: cost, Attempts: int(cost) / 2})
+			s.move(held, claudepool.StateCancelled, costing(2)) // the holder settles, and settles again
+		}
 	}},
 	{"crashes and retries are counted apart", func(t *testing.T, s *store) {
 		s.create("a")
