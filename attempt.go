@@ -64,6 +64,7 @@ type attempt struct {
 	model   atomic.Pointer[string]
 	base    Microdollars // what the session had cost before the turn
 	prompt  bool         // the prompt was sent
+	partial *tail        // the end of the answer, for the step of a chain
 }
 
 // attemptLimits are the bounds of one attempt.
@@ -91,6 +92,9 @@ func newAttempt(s *slot, t assignment) *attempt {
 	}
 	if r.Claim != nil {
 		a.limits.cap = r.Claim.Reserved
+	}
+	if r.Task.Parent != "" && chainOf(r.ID) == r.Task.Parent {
+		a.partial = &tail{}
 	}
 	a.alive(&phaseStart)
 	return a
@@ -257,6 +261,12 @@ func (a *attempt) observe(e claude.Event) {
 		a.alive(&phaseWaiting)
 		if e.Status == 401 {
 			a.cancel(errRefused) // it would be tried for three minutes more
+		}
+	case claude.TextDelta:
+		a.alive(&phaseAnswer)
+		if a.partial != nil && e.ParentToolUseID == "" {
+			a.partial.add(e.Text)
+			a.p.chains.wrote(a.rec.ID)
 		}
 	default:
 		a.alive(&phaseAnswer)

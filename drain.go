@@ -45,6 +45,8 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 		before = append(before, id)
 	}
 	p.mu.Unlock()
+	before = append(before, p.chains.running()...)
+	p.chains.wakeRuns() // to start nothing more
 	for _, s := range slots {
 		s.stop()
 	}
@@ -60,7 +62,8 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 	for _, s := range slots {
 		<-s.done // bounded: a turn is interrupted, then its process is ended
 	}
-	<-p.sched.done // a claim under way, or parked, is back in the store
+	<-p.sched.done  // a claim under way, or parked, is back in the store
+	<-p.chains.done // and every chain too
 
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTime)
 	defer cancel()
@@ -98,7 +101,7 @@ func (p *Pool) settleWaiting(ctx context.Context, sum *DrainSummary) error {
 		}
 		_, err = p.store.Transition(ctx, Transition{
 			Task: r.ID, From: StatePending, To: StateCancelled, At: time.Now(), Outcome: OutcomeCancelled,
-			Result: p.endedEarly(r, OutcomeCancelled, "the pool was shut down, and its store does not outlive it"),
+			Result: p.endedEarly(r, OutcomeCancelled, errNoLater),
 		})
 		if err != nil && !errors.Is(err, ErrConflict) {
 			return err

@@ -99,8 +99,8 @@ func (p *Pool) tagFull(ctx context.Context, r TaskRecord) (string, int) {
 			continue
 		}
 		n := 0
-		for _, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StateRunning}, Tag: tag}) {
-			if err == nil {
+		for o, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StateRunning}, Tag: tag}) {
+			if err == nil && o.Chain == nil {
 				n++
 			}
 		}

@@ -96,7 +96,7 @@ func (p *Pool) submitAll(ctx context.Context, tasks []Task, o FanOutOptions) ([]
 		shared = &Allowance{ID: p.ids.Next("fanout", p.started), Limit: o.MaxCost}
 	}
 	for i := range tasks { // a look at all before the first is stored
-		if _, err := p.newRecord(ctx, tasks[i]); err != nil {
+		if _, err := p.admit(ctx, tasks[i]); err != nil {
 			return nil, fmt.Errorf("task %d of %d: %w", i, len(tasks), err)
 		}
 	}

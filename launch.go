@@ -72,7 +72,7 @@ func (s *slot) launch(ctx context.Context, o claude.Options, key string) error {
 	if err != nil {
 		return err
 	}
-	s.adopt(a, key)
+	s.adopt(a, o, key)
 	return nil
 }
 
@@ -107,7 +107,7 @@ func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
 	s.discard()
 	if session == "" {
 		if a := s.p.spares.claim(ctx, o); a != nil {
-			s.adopt(a, key)
+			s.adopt(a, o, key)
 			return fromSpare, nil
 		}
 	}
@@ -146,6 +146,9 @@ func (s *slot) keyFor(r *TaskRecord, o *claude.Options) string {
 		o.MaxCost = 0 // it would count what the session has cost before
 		if s.held != session || s.key != key {
 			key = o.LaunchKey()
+		}
+		if s.held == session && key == s.launched {
+			key = s.key // it has the session's system prompt, which the task cannot name
 		}
 	}
 	o.Resume, o.Fork = session, fork

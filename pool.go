@@ -46,6 +46,7 @@ type Pool struct {
 	events *broadcast
 	waits  *waiters
 	expiry *expiry
+	chains *chains
 	meter  *meter
 
 	limit      atomic.Int64 // the budget; 0 means none
@@ -133,6 +134,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	p.sched = newScheduler(p)
 	p.spares = newSpares(p)
 	p.expiry = newExpiry(p)
+	p.chains = newChains(p)
 
 	watch, stopWatch := context.WithCancel(context.Background())
 	p.stopWatch = stopWatch
@@ -148,6 +150,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	p.work.Go(func() { p.follow(changes) })
 	p.work.Go(p.sched.loop)
 	p.work.Go(p.expiry.loop)
+	p.work.Go(p.chains.loop)
 	p.work.Go(p.spares.loop)
 	if cfg.CheckEvery > 0 {
 		p.work.Go(p.supervise)
@@ -195,6 +198,7 @@ func (p *Pool) follow(changes <-chan Change) {
 	for c := range changes {
 		if c.Lost {
 			p.waits.wakeAll()
+			p.chains.changedAll()
 			p.sched.kick()
 			p.checkRunning()
 			continue
@@ -205,6 +209,7 @@ func (p *Pool) follow(changes <-chan Change) {
 		if c.State == StateCancelled {
 			p.interrupt(c.TaskID, errCancelled)
 		}
+		p.chains.changed(c.TaskID)
 		if c.State != StateRunning {
 			p.sched.kick()
 		}
@@ -290,15 +295,20 @@ func (p *Pool) submit(ctx context.Context, t Task) (TaskRecord, bool, error) {
 	if err := p.open(); err != nil {
 		return TaskRecord{}, false, err
 	}
-	r, err := p.newRecord(ctx, t)
+	r, err := p.admit(ctx, t)
 	if err != nil {
 		return TaskRecord{}, false, err
 	}
+	return p.create(ctx, r)
+}
+
+// create stores a new task.
+func (p *Pool) create(ctx context.Context, r TaskRecord) (TaskRecord, bool, error) {
 	stored, created, err := p.store.CreateTask(ctx, r)
 	if err != nil {
 		return TaskRecord{}, false, err
 	}
-	if created && t.QueueTimeout > 0 {
+	if t := &stored.Task; created && t.QueueTimeout > 0 {
 		p.expiry.add(stored.ID, stored.Submitted.Add(t.QueueTimeout))
 	}
 	return stored, created, nil
@@ -404,14 +414,17 @@ func (p *Pool) Tasks(ctx context.Context, f TaskFilter) iter.Seq2[TaskRecord, er
 
 // Cancel cancels a task and returns its state: cancelled, or the one in which
 // it had ended already. A running turn is interrupted; whatever it still
-// brings, the task stays cancelled.
+// brings, the task stays cancelled. With a chain its steps are cancelled too.
 func (p *Pool) Cancel(ctx context.Context, id TaskID) (TaskState, error) {
 	if err := p.usable(); err != nil {
 		return "", err
 	}
 	r, err := p.transition(ctx, id, func(r TaskRecord) Transition {
-		return Transition{To: StateCancelled, Outcome: OutcomeCancelled, Result: p.endedEarly(r, OutcomeCancelled, "cancelled on request")}
+		return Transition{To: StateCancelled, Outcome: OutcomeCancelled, Result: p.cancelled(ctx, &r)}
 	})
+	if err == nil && r.Chain != nil && r.State == StateCancelled {
+		err = p.cancelSteps(ctx, r)
+	}
 	return r.State, err
 }
 
@@ -448,7 +461,8 @@ func (p *Pool) endedEarly(r TaskRecord, o Outcome, message string) *TaskResult {
 }
 
 // Retry submits a failed or cancelled task again, as a new task with the same
-// prompt and settings, and returns the new id.
+// prompt and settings, and returns the new id. A chain goes on with what its
+// steps have completed.
 func (p *Pool) Retry(ctx context.Context, id TaskID) (TaskID, error) {
 	r, err := p.Task(ctx, id)
 	if err != nil {
@@ -456,6 +470,9 @@ func (p *Pool) Retry(ctx context.Context, id TaskID) (TaskID, error) {
 	}
 	if r.State != StateFailed && r.State != StateCancelled {
 		return "", fmt.Errorf("task %s is %s; only a failed or cancelled task can be tried again: %w", id, r.State, ErrConflict)
+	}
+	if r.Chain != nil {
+		return p.retryChain(ctx, r)
 	}
 	t := r.Task
 	t.IdempotencyKey, t.Parent, t.NotBefore = "", id, time.Time{}

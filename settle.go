@@ -111,7 +111,7 @@ func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Tim
 			return t
 		}
 		t.To, t.Outcome = StateCancelled, OutcomeCancelled
-		v = verdict{outcome: OutcomeCancelled, message: "the pool was shut down, and its store does not outlive it"}
+		v = verdict{outcome: OutcomeCancelled, message: errNoLater}
 	case o.machinery() && r.Task.OnCrash != CrashFail && r.Crashes < MaxCrashes:
 		t.CountCrash = true
 		if r.Task.OnCrash != CrashRerun {
@@ -162,13 +162,18 @@ func (a *attempt) result(state TaskState, v verdict, res claude.Result, at *Atte
 	return out
 }
 
-// write stores a transition. A store that fails is asked again for a while:
-// the attempt has been paid for.
+// write stores a transition of an attempt.
 func (a *attempt) write(t Transition) (TaskRecord, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), leaseTime)
 	defer cancel()
+	return a.p.write(ctx, t)
+}
+
+// write stores the end of something that has been paid for. A store that fails
+// is asked again until ctx ends.
+func (p *Pool) write(ctx context.Context, t Transition) (TaskRecord, error) {
 	for try := 1; ; try++ {
-		r, err := a.p.store.Transition(ctx, t)
+		r, err := p.store.Transition(ctx, t)
 		if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrConflict) || errors.Is(err, ErrClosed) || errors.Is(err, ErrUnknownTask) {
 			return r, err
 		}

@@ -47,12 +47,14 @@ type slot struct {
 	done     chan struct{} // closed when run has ended
 
 	// Owned by run.
-	agent  Agent
-	key    string    // launch key of the agent
-	born   time.Time // of the agent
-	served int       // tasks of the agent
-	held   string    // session that the agent still holds for a follow-up
-	until  time.Time // end of that hold
+	agent Agent
+	key   string // launch key of the agent
+	// launched is the launch key without what belongs to a conversation.
+	launched string
+	born     time.Time // of the agent
+	served   int       // tasks of the agent
+	held     string    // session that the agent still holds for a follow-up
+	until    time.Time // end of that hold
 	// Turns that nobody asked for: what they have cost, as far as it was
 	// charged, and how many there were when the conversation was last known to
 	// be clean.
@@ -303,8 +305,10 @@ func (s *slot) memory() int64 {
 }
 
 // adopt makes a the slot's process.
-func (s *slot) adopt(a Agent, key string) {
+func (s *slot) adopt(a Agent, o claude.Options, key string) {
 	s.agent, s.key, s.born, s.served, s.held = a, key, time.Now(), 0, ""
+	o.SystemPrompt, o.AppendSystemPrompt, o.Resume, o.Fork = "", "", "", false
+	s.launched = o.LaunchKey()
 	s.stray, s.strayTurns = 0, 0
 	s.mu.Lock()
 	s.live = a

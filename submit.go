@@ -13,13 +13,26 @@ import (
 	"github.com/claudepool/claudepool/claude"
 )
 
+// defaultOwner is the owner of what a Go program submits.
+const defaultOwner = "go"
+
+// admit checks a task that somebody submits, and that the budget can pay for
+// it, and makes the record to store.
+func (p *Pool) admit(ctx context.Context, t Task) (TaskRecord, error) {
+	r, err := p.newRecord(ctx, TaskID(p.ids.Next("task", time.Now())), t)
+	if err != nil {
+		return TaskRecord{}, err
+	}
+	return r, p.checkBudget(ctx, r.Task)
+}
+
 // newRecord checks a task and makes the record to store.
-func (p *Pool) newRecord(ctx context.Context, t Task) (TaskRecord, error) {
+func (p *Pool) newRecord(ctx context.Context, id TaskID, t Task) (TaskRecord, error) {
 	if err := t.validate(); err != nil {
 		return TaskRecord{}, err
 	}
 	if t.Owner == "" {
-		t.Owner = "go"
+		t.Owner = defaultOwner
 	}
 	key, err := p.checkOptions(&t)
 	if err != nil {
@@ -28,11 +41,7 @@ func (p *Pool) newRecord(ctx context.Context, t Task) (TaskRecord, error) {
 	if err := p.checkSlot(t); err != nil {
 		return TaskRecord{}, err
 	}
-	if err := p.checkBudget(ctx, t); err != nil {
-		return TaskRecord{}, err
-	}
 	now := time.Now()
-	id := TaskID(p.ids.Next("task", now))
 	r := TaskRecord{ID: id, Task: t, LaunchKey: key, State: StatePending, Submitted: now, NotBefore: t.NotBefore, Lane: string(id)}
 	if !t.Session.Fresh() {
 		if r.Lane, err = p.lane(ctx, t.Session, id); err != nil {

@@ -104,12 +104,13 @@ func (p *Pool) checkVersion(ctx context.Context, slots []*slot) error {
 // has died, or cannot reach the store. Of tasks that were cancelled meanwhile
 // only the money is settled.
 func (p *Pool) recoverLost(ctx context.Context) error {
+	defer p.chains.kick() // another pool on the store may have given one back
 	now := time.Now()
 	for r, err := range p.store.Tasks(ctx, TaskFilter{LeaseBefore: now}) {
 		if err != nil {
 			return err
 		}
-		if r.Claim == nil || p.runs(r.ID) {
+		if r.Claim == nil || p.runs(r.ID) || p.chains.has(r.ID) {
 			continue // ours: its own watch sees to it
 		}
 		if err := p.takeOver(ctx, r, now); err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrFenced) {
@@ -138,6 +139,8 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 	}
 	t := Transition{Task: r.ID, From: StateRunning, Fence: r.Claim.Fence, To: StatePending, At: now, Attempt: at, Outcome: OutcomeLost, CountCrash: true}
 	switch {
+	case r.Chain != nil:
+		t.CountCrash = false // its steps have counters of their own
 	case r.Task.OnCrash == CrashFail || r.Crashes >= MaxCrashes:
 		t.To, t.CountCrash = StateFailed, false
 		t.Result = p.endedEarly(r, OutcomeLost, "the program that ran it was lost")
@@ -147,6 +150,7 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 	_, err := p.store.Transition(ctx, t)
 	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrFenced) {
 		p.sched.kick() // its money is free, and its lane and tags
+		p.chains.kick()
 	}
 	if err == nil {
 		p.log.Warn("task of a lost holder was taken over", "task", r.ID, "holder", r.Claim.Holder)
