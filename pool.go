@@ -83,6 +83,9 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	if err := cfg.registries(); err != nil {
+		return nil, err
+	}
 	p := &Pool{
 		cfg:      cfg,
 		log:      cfg.Logger,
