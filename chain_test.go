@@ -133,6 +133,8 @@ func TestStepsOfOlderChainsComeFirst(t *testing.T) {
 	t.Parallel()
 	b := newBlocker()
 	p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: b.turn}})
+	busy := submit(t, p, claudepool.Task{Prompt: "busy"})
+	<-b.begun
 	var ids []claudepool.TaskID
 	for n := range 3 {
 		id, err := p.SubmitChain(t.Context(), claudepool.Chain{Steps: []claudepool.ChainStep{
@@ -147,6 +149,8 @@ func TestStepsOfOlderChainsComeFirst(t *testing.T) {
 	for _, id := range []claudepool.TaskID{ids[0] + ".a", ids[1] + ".a", ids[2] + ".a"} {
 		exists(t, p, id)
 	}
+	b.release <- struct{}{}
+	wait(t, p, busy)
 	if got := <-b.begun; got != "0a" {
 		t.Errorf("%q began first", got)
 	}
