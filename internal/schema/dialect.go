@@ -125,6 +125,9 @@ func (w *dialect) schema(at string, v any) error {
 			return err
 		}
 	}
+	if m["$defs"] != nil && m["definitions"] != nil {
+		return misplaced(at, `there are both "$defs" and "definitions"; use one of them`)
+	}
 	if ref, ok := m["$ref"].(string); ok {
 		target, err := url.PathUnescape(strings.TrimPrefix(ref, "#"))
 		if err != nil || !strings.HasPrefix(ref, "#") {

@@ -103,6 +103,7 @@ var refused = []struct{ schema, want string }{
 	{`{"properties":{"a":{"$ref":"#/nowhere"}}}`, "where there is no schema"},
 	{`{"properties":{"a":{"pattern":"["}}}`, "pattern"},
 	// The CLI takes these and fails to check, or checks what Go cannot.
+	{`{"$defs":{},"definitions":{}}`, `both "$defs" and "definitions"`},
 	{`{"$ref":"#"}`, "refers back to itself"},
 	{`{"allOf":[{"$ref":"#/definitions/a"}],"definitions":{"a":{"anyOf":[{"$ref":"#"}]}}}`, "refers back to itself"},
 	{`{"dependencies":{"a":{"$ref":"#"}}}`, "refers back to itself"},
