@@ -103,14 +103,14 @@ func (p *Pool) admitChain(ctx context.Context, c Chain, o ChainOptions) (TaskRec
 		return TaskRecord{}, err
 	}
 	stored := c.clone()
+	plan, err := stored.plan()
+	if err != nil {
+		return TaskRecord{}, err
+	}
 	for i := range stored.Steps {
 		if err := p.define(i, &stored.Steps[i]); err != nil {
 			return TaskRecord{}, err
 		}
-	}
-	plan, err := stored.plan()
-	if err != nil {
-		return TaskRecord{}, err
 	}
 	if err := p.checkResume(ctx, &c); err != nil {
 		return TaskRecord{}, err
