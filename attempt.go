@@ -3,11 +3,8 @@ package claudepool
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +62,7 @@ type attempt struct {
 	base    Microdollars // what the session had cost before the turn
 	prompt  bool         // the prompt was sent
 	partial *tail        // the end of the answer, for the step of a chain
+	given   []string     // messages that are in it
 }
 
 // attemptLimits are the bounds of one attempt.
@@ -208,27 +206,6 @@ func (p *Pool) whyFenced(ctx context.Context, id TaskID) error {
 	return errLostClaim
 }
 
-// continuePrompt goes on with a conversation that was cut off.
-const continuePrompt = "Continue from where you left off."
-
-// compose makes the prompt of the turn.
-func (a *attempt) compose() (claude.Prompt, error) {
-	t := &a.rec.Task
-	if a.rec.ResumeSession != "" {
-		return claude.Prompt{Text: continuePrompt}, nil
-	}
-	prompt := claude.Prompt{Text: t.Prompt, Images: t.Images, Commands: t.Commands}
-	if t.Commands && strings.HasPrefix(t.Prompt, "/") {
-		return prompt, nil // with anything before it, it would be no command
-	}
-	values, err := a.p.store.Context(a.ctx)
-	if err != nil {
-		return claude.Prompt{}, fmt.Errorf("read the run context: %w", err)
-	}
-	prompt.Text = contextBlock(values) + t.Prompt
-	return prompt, nil
-}
-
 // observe takes note of what the agent does.
 func (a *attempt) observe(e claude.Event) {
 	switch e := e.(type) {
@@ -369,28 +346,4 @@ func earliest(t time.Time, more ...time.Time) time.Time {
 		}
 	}
 	return t
-}
-
-// contextBlock writes the run context the way every prompt begins with it.
-func contextBlock(values map[string]string) string {
-	if len(values) == 0 {
-		return ""
-	}
-	keys := make([]string, 0, len(values))
-	for k := range values {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	var b strings.Builder
-	b.WriteString("<run_context>\n")
-	for _, k := range keys {
-		line, err := json.Marshal(map[string]string{k: values[k]})
-		if err != nil {
-			continue // strings can always be written
-		}
-		b.Write(line)
-		b.WriteByte('\n')
-	}
-	b.WriteString("</run_context>\n\n")
-	return b.String()
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 )
 
 // Drain ends the pool's work for good. No new work is taken; what runs may
 // finish until ctx ends. What then still runs goes back to the queue of a
-// durable store, where waiting tasks stay too; with a store that ends with the
-// program both are cancelled. Results can be read until Close.
+// durable store, where waiting tasks stay too, and results that wait for a
+// review; with a store that ends with the program all of them are cancelled,
+// the results with what they hold. Results can be read until Close.
 //
 // A second Drain waits for the first, and returns its summary.
 func (p *Pool) Drain(ctx context.Context) (DrainSummary, error) {
@@ -78,6 +78,7 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 			sum.Requeued++
 		case r.State == StateCancelled:
 			sum.Cancelled++
+		case r.State == StatePendingReview && !p.durable: // cancelled and counted below
 		default:
 			sum.Finished++
 		}
@@ -88,25 +89,26 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 	return sum, errors.Join(append(errs, err)...)
 }
 
-// settleWaiting counts the waiting tasks, or cancels them when they have no later.
+// settleWaiting counts the waiting tasks, or cancels them, and those whose
+// result waits for a review, when they have no later.
 func (p *Pool) settleWaiting(ctx context.Context, sum *DrainSummary) error {
 	if p.durable {
 		counts, err := p.store.Count(ctx)
 		sum.Pending = counts[StatePending]
 		return err
 	}
-	for r, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StatePending}}) {
+	for r, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StatePending, StatePendingReview}}) {
 		if err != nil {
 			return err
 		}
-		_, err = p.store.Transition(ctx, Transition{
-			Task: r.ID, From: StatePending, To: StateCancelled, At: time.Now(), Outcome: OutcomeCancelled,
-			Result: p.endedEarly(r, OutcomeCancelled, errNoLater),
+		// A review may still come in between.
+		r, err = p.transition(ctx, r.ID, func(r TaskRecord) Transition {
+			return Transition{To: StateCancelled, Outcome: OutcomeCancelled, Result: p.endedEarly(r, OutcomeCancelled, errNoLater)}
 		})
-		if err != nil && !errors.Is(err, ErrConflict) {
+		if err != nil {
 			return err
 		}
-		if err == nil {
+		if r.State == StateCancelled {
 			sum.Cancelled++
 		}
 	}

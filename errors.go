@@ -25,6 +25,9 @@ var (
 	ErrDuplicate = errors.New("record exists already")
 	// ErrKeyReused: the idempotency key belongs to a task with another prompt.
 	ErrKeyReused = errors.New("idempotency key was used for another prompt")
+	// ErrNotInReview: the task is not in a state in which its result can be
+	// approved or rejected.
+	ErrNotInReview = errors.New("no result waits for a review")
 	// ErrMailboxFull: as many messages as may ([MaxMessages]) wait at the address.
 	ErrMailboxFull = errors.New("mailbox is full")
 	// ErrSlotBusy: the slot runs a task already.

@@ -21,7 +21,7 @@ func (p *Pool) Explain(ctx context.Context, id TaskID) (Explanation, error) {
 	case StateRunning:
 		e.Reason = p.whyRunning(r)
 	case StatePendingReview:
-		e.Reason = "waits for somebody to approve or reject its result"
+		e.Reason = whyInReview(r)
 	default:
 		e.Reason = fmt.Sprintf("ended %s after %d attempts", r.Outcome, r.Attempts)
 		if r.Result != nil && r.Result.Failure != nil {
@@ -29,6 +29,14 @@ func (p *Pool) Explain(ctx context.Context, id TaskID) (Explanation, error) {
 		}
 	}
 	return e, err
+}
+
+func whyInReview(r TaskRecord) string {
+	reason := "its result waits for somebody to approve or reject it"
+	if r.Rejections > 0 {
+		reason += fmt.Sprintf("; %d before it were rejected, and the task fails with rejection %d", r.Rejections, r.Task.Review.limit())
+	}
+	return reason
 }
 
 func (p *Pool) whyRunning(r TaskRecord) string {
@@ -58,6 +66,11 @@ func (p *Pool) whyPending(ctx context.Context, r TaskRecord) (reason string, unt
 	}
 	if h := p.gate.holding(); h != nil {
 		return fmt.Sprintf("dispatch waits (%s): %s", h.Class, h.Reason), h.Until, nil
+	}
+	if before := r.Task.Session.Task; before != "" && r.Attempts == 0 {
+		if b, err := p.store.Task(ctx, before); err == nil && b.State == StatePendingReview {
+			return fmt.Sprintf("continues the session of task %s, whose result waits for a review", before), until, nil
+		}
 	}
 	if r.NotBefore.After(now) {
 		if r.Attempts > 0 {

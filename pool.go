@@ -341,9 +341,9 @@ func (p *Pool) abandon(ctx context.Context, id TaskID) {
 	}
 }
 
-// Wait waits for the end of a task and returns its result. If it has not
-// completed, the error is a [*TaskError]. The end of ctx ends the wait, not the
-// task.
+// Wait waits for the end of a task, reviews included, and returns its result.
+// If it has not completed, the error is a [*TaskError]. The end of ctx ends the
+// wait, not the task.
 func (p *Pool) Wait(ctx context.Context, id TaskID) (TaskResult, error) {
 	r, err := p.WaitFor(ctx, id, TaskState.Terminal)
 	if err != nil {
@@ -449,7 +449,14 @@ func (p *Pool) transition(ctx context.Context, id TaskID, next func(TaskRecord) 
 }
 
 // endedEarly is the result of a task that ends otherwise than by its attempt.
+// Work that waited for a review is kept.
 func (p *Pool) endedEarly(r TaskRecord, o Outcome, message string) *TaskResult {
+	if r.Result != nil {
+		res := *r.Result
+		res.State, res.Outcome, res.Success = o.State(), o, false
+		res.Failure = &Failure{Class: o, Message: message}
+		return &res
+	}
 	now := time.Now()
 	res := &TaskResult{
 		TaskID: r.ID, State: o.State(), Outcome: o, SlotID: r.SlotID, SessionID: r.SessionID,

@@ -1,6 +1,7 @@
 package claudepool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -38,6 +39,9 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 	a.s.mu.Unlock()
 	stored, terr := a.write(t)
 	p.sched.kick() // the money that was reserved is free
+	if terr == nil || stored.State == StateCancelled {
+		a.acknowledge(v.outcome, stored.State)
+	}
 	switch {
 	case errors.Is(terr, ErrFenced), errors.Is(terr, ErrConflict):
 		p.log.Debug("late result changes nothing; its cost counts", "task", a.rec.ID, "slot", a.s.id, "outcome", v.outcome)
@@ -100,7 +104,7 @@ func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Tim
 	r := &a.rec
 	t := Transition{Task: r.ID, From: StateRunning, Fence: r.Fence, To: StatePending, At: now, Attempt: at, Outcome: v.outcome}
 	retry := r.Task.Retry.or(a.p.cfg.Retry)
-	resumable := at.SessionID
+	resumable := cmp.Or(at.SessionID, r.ResumeSession)
 	if !a.prompt || v.spoilt {
 		resumable = r.ResumeSession // this attempt has added nothing that is wanted
 	}
@@ -128,6 +132,8 @@ func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Tim
 			t.ResumeSession = resumable
 		}
 		return t
+	case o.State() == StateCompleted && r.Task.Review != nil:
+		t.To = StatePendingReview
 	default:
 		t.To = o.State()
 	}
@@ -152,7 +158,7 @@ func (a *attempt) result(state TaskState, v verdict, res claude.Result, at *Atte
 	if m := a.model.Load(); m != nil {
 		out.Model = *m
 	}
-	if state == StateCompleted {
+	if v.outcome.State() == StateCompleted {
 		return out
 	}
 	out.Failure = &Failure{Class: v.outcome, Message: v.message, RetryAt: resetTime(res)}

@@ -117,7 +117,7 @@ type Explanation struct {
 
 // DrainSummary tells what a drain came to.
 type DrainSummary struct {
-	Finished  int          `json:"finished"`  // tasks that were running and ended by themselves
+	Finished  int          `json:"finished"`  // tasks that were running and ended by themselves, or wait for a review in a durable store
 	Requeued  int          `json:"requeued"`  // running tasks that went back to the queue of a durable store
 	Cancelled int          `json:"cancelled"` // tasks that were cancelled because the store ends with the program
 	Pending   int          `json:"pending"`   // tasks that wait in a durable store

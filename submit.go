@@ -96,6 +96,8 @@ func (t Task) validate() error {
 		return invalidField("retry", "must not have a negative pause")
 	case t.Allowance != nil && (t.Allowance.ID == "" || t.Allowance.Limit <= 0):
 		return invalidField("allowance", "must have an id and a limit above zero")
+	case t.Review != nil && t.Review.MaxRejections < 0:
+		return invalidField("max_rejections", "must not be negative; zero means %d", DefaultMaxRejections)
 	case t.Session.Task != "" && t.Session.ID != "":
 		return invalidField("session", "names both a task and an id")
 	case !t.Session.Fresh() && (t.Overrides.SystemPrompt != "" || t.Overrides.AppendPrompt != ""):

@@ -1,6 +1,7 @@
 package claudepool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,7 +146,7 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 		t.To, t.CountCrash = StateFailed, false
 		t.Result = p.endedEarly(r, OutcomeLost, "the program that ran it was lost")
 	case r.Task.OnCrash != CrashRerun:
-		t.ResumeSession = r.Claim.SessionID
+		t.ResumeSession = cmp.Or(r.Claim.SessionID, r.ResumeSession)
 	}
 	_, err := p.store.Transition(ctx, t)
 	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrFenced) {
