@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"testing"
+
+	"github.com/claudepool/claudepool/examples/internal/demotest"
+)
+
+func TestMain(m *testing.M) { demotest.Main(m, main, standIn) }
+
+func check(t *testing.T, out string, code int) {
+	t.Helper()
+	if code != 0 {
+		t.Fatalf("exit code %d, want 0:\n%s", code, out)
+	}
+	if !regexp.MustCompile(`(?s)draft 1, 20 words: .*draft 2, 10 words: .*draft 3, 5 words: .*completed after 3 drafts, \$\S+: reuse`).MatchString(out) {
+		t.Errorf("the drafts do not get shorter until one is approved:\n%s", out)
+	}
+}
+
+func TestStandIn(t *testing.T) {
+	t.Parallel()
+	out, code := demotest.Output(t, os.Environ(), "-words", "5")
+	check(t, out, code)
+}
+
+func TestReal(t *testing.T) {
+	t.Parallel()
+	out, code := demotest.Output(t, demotest.Real(t, standIn), "-real", "-words", "5")
+	check(t, out, code)
+}
+
+// A reviewer who is never content ends the task.
+func TestTooManyRejections(t *testing.T) {
+	t.Parallel()
+	out, code := demotest.Output(t, os.Environ(), "-words", "0")
+	if code != 1 || !regexp.MustCompile(`draft 3, 5 words(?s:.*)failed \(rejected\).*rejection 3 of 3`).MatchString(out) {
+		t.Errorf("exit code %d, want 1 and a task that was rejected:\n%s", code, out)
+	}
+}
