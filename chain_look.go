@@ -245,6 +245,7 @@ func (l *chainLook) run(key string, task func() (Task, error)) (StepResult, Task
 	if res == nil {
 		res = &TaskResult{}
 	}
+	out.SlotID = cmp.Or(res.SlotID, out.SlotID)
 	switch rec.State {
 	case StateCompleted:
 		out.State, out.Output = StepCompleted, res.Output
