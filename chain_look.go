@@ -353,9 +353,9 @@ func (s stepScope) task(a StepAction, after TaskID) (Task, error) {
 		Slot: step.Slot, Role: step.Role, Isolation: chain.Isolation, Retry: step.OnFailure.Retry,
 		Overrides: step.Overrides, Allowance: owner.Allowance,
 	}
-	t.Overrides.AgentConfig = chain.Overrides.merge(step.Overrides.AgentConfig)
+	t.Overrides.AgentConfig = chain.Overrides.Merge(step.Overrides.AgentConfig)
 	if a.Definition != nil {
-		t.Overrides.AgentConfig = a.Definition.agentConfig().merge(t.Overrides.AgentConfig)
+		t.Overrides.AgentConfig = a.Definition.agentConfig().Merge(t.Overrides.AgentConfig)
 	}
 	if chain.MaxCost > 0 {
 		t.Allowance = &Allowance{ID: string(s.l.rec.ID), Limit: chain.MaxCost}

@@ -112,6 +112,11 @@ func (p *Pool) admitChain(ctx context.Context, c Chain, o ChainOptions) (TaskRec
 			return TaskRecord{}, err
 		}
 	}
+	if o.Admit != nil {
+		if err := o.Admit(*stored.clone()); err != nil {
+			return TaskRecord{}, err
+		}
+	}
 	if err := p.checkResume(ctx, &c); err != nil {
 		return TaskRecord{}, err
 	}

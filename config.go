@@ -45,8 +45,8 @@ type AgentConfig struct {
 	FallbackModel string          `json:"fallback_model,omitempty"`
 }
 
-// merge returns c with the fields of over that are set.
-func (c AgentConfig) merge(over AgentConfig) AgentConfig {
+// Merge returns c with the fields of over that are set. Neither is changed.
+func (c AgentConfig) Merge(over AgentConfig) AgentConfig {
 	set := func(dst *string, v string) {
 		if v != "" {
 			*dst = v
@@ -441,7 +441,7 @@ func validName(field, name string) error {
 
 // options returns how to start an agent for a slot, and for a task if there is one.
 func (c PoolConfig) options(slot SlotConfig, task *Task) claude.Options {
-	agent := c.Agent.merge(slot.AgentConfig)
+	agent := c.Agent.Merge(slot.AgentConfig)
 	o := claude.Options{
 		Path:           c.ClaudePath,
 		Dir:            cmp.Or(slot.WorkDir, c.WorkDir),
@@ -454,7 +454,7 @@ func (c PoolConfig) options(slot SlotConfig, task *Task) claude.Options {
 	}
 	o.Env = addEnv(o.Env, slot.Env)
 	if task != nil {
-		agent = agent.merge(task.Overrides.AgentConfig)
+		agent = agent.Merge(task.Overrides.AgentConfig)
 		o.Dir = cmp.Or(task.WorkDir, o.Dir)
 		o.Env = addEnv(o.Env, task.Env)
 	}

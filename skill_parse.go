@@ -182,7 +182,7 @@ func (p *skillParser) metadata(n frontmatter.Node) {
 			p.skill.Arguments = p.arguments(n, "metadata.arguments")
 		},
 		"config": func(n frontmatter.Node) {
-			p.skill.Config = p.skill.Config.merge(agentConfig(&p.Reader, n, "metadata.config"))
+			p.skill.Config = p.skill.Config.Merge(agentConfig(&p.Reader, n, "metadata.config"))
 		},
 	})
 }

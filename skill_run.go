@@ -17,7 +17,7 @@ func (s Skill) Task(args map[string]string, t Task) (Task, error) {
 		return Task{}, err
 	}
 	t.Prompt = prompt
-	t.Overrides.AgentConfig = s.agentConfig().merge(t.Overrides.AgentConfig)
+	t.Overrides.AgentConfig = s.agentConfig().Merge(t.Overrides.AgentConfig)
 	return t, nil
 }
 

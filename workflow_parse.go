@@ -87,7 +87,7 @@ func workflowStep(r *frontmatter.Reader, n frontmatter.Node, what string) ChainS
 		"slot":        text(&s.Slot, "slot"),
 		"role":        text(&s.Role, "role"),
 	})
-	s.Overrides.AgentConfig = config.merge(s.Overrides.AgentConfig)
+	s.Overrides.AgentConfig = config.Merge(s.Overrides.AgentConfig)
 	switch kind {
 	case "", "prompt":
 		s.Action.Prompt = value
