@@ -234,6 +234,8 @@ type PoolConfig struct {
 	// Workflows are what [Pool.InvokeWorkflow] can name. Default: those of
 	// [StandardSources] for WorkDir.
 	Workflows *WorkflowRegistry
+	// Route says how [Pool.Route] decides.
+	Route RouteConfig
 
 	// Transcripts is the folder that gets a JSON-lines file per attempt.
 	// Default: none are kept.
@@ -284,6 +286,7 @@ func (c PoolConfig) withDefaults() PoolConfig {
 	c.StartsAtOnce = cmp.Or(c.StartsAtOnce, runtime.GOMAXPROCS(0))
 	c.SlotMemory = cmp.Or(c.SlotMemory, 300<<20)
 	c.CheckEvery = cmp.Or(c.CheckEvery, 5*time.Second)
+	c.Route = c.Route.withDefaults()
 	c.Restart.First = cmp.Or(c.Restart.First, 500*time.Millisecond)
 	c.Restart.Most = cmp.Or(c.Restart.Most, 30*time.Second)
 	c.Restart.Failures = cmp.Or(c.Restart.Failures, 5)
@@ -357,7 +360,7 @@ func (c PoolConfig) validate() error {
 			bad(fmt.Sprintf("slot_configs[%d].permission_mode", i), "is %s, which AllowBypass has to permit", sc.PermissionMode)
 		}
 	}
-	errs = append(errs, c.Agent.validate("agent."))
+	errs = append(errs, c.Agent.validate("agent."), c.Route.validate())
 	if c.Agent.PermissionMode == claude.PermissionBypass && !c.AllowBypass {
 		bad("agent.permission_mode", "is %s, which AllowBypass has to permit", c.Agent.PermissionMode)
 	}
