@@ -2,6 +2,8 @@ package claudepool
 
 import (
 	"errors"
+	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,45 +19,46 @@ type condition struct {
 // conditionForms is what a condition may look like, for messages.
 const conditionForms = `REF, !REF, REF == "x", REF != "x" or REF contains "x"`
 
+var (
+	// conditionForm takes a condition apart: "!", the reference, the operator
+	// and the text it compares with.
+	conditionForm = regexp.MustCompile(`(?s)^\s*(!?)\s*(\S+?|\{[^}]*\})(?:\s+(==|!=|contains)\s+(.*?))?\s*$`)
+	refForm       = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+)
+
 // parseCondition reads a condition. The reference may stand in braces.
 func parseCondition(text string) (condition, error) {
-	text = strings.TrimSpace(text)
-	if rest, negated := strings.CutPrefix(text, "!"); negated {
-		ref, err := parseRef(rest)
-		return condition{ref: ref, op: "!"}, err
+	m := conditionForm.FindStringSubmatch(text)
+	if m == nil {
+		return condition{}, fmt.Errorf("is not understood: %s", shorten(text))
 	}
-	for _, op := range []string{" == ", " != ", " contains "} {
-		left, right, found := strings.Cut(text, op)
-		if !found {
-			continue
-		}
-		ref, err := parseRef(left)
-		if err != nil {
-			return condition{}, err
-		}
-		right = strings.TrimSpace(right)
-		arg, err := strconv.Unquote(right)
-		if err != nil || right[0] != '"' {
-			return condition{}, errors.New("compares with " + right + ", which is no text in double quotes")
-		}
-		return condition{ref: ref, op: strings.TrimSpace(op), arg: arg}, nil
+	not, op, quoted := m[1], m[3], m[4]
+	ref, err := parseRef(m[2])
+	switch {
+	case err != nil:
+		return condition{}, err
+	case op == "":
+		return condition{ref: ref, op: not}, nil
+	case not != "":
+		return condition{}, errors.New("has both ! and " + op)
 	}
-	ref, err := parseRef(text)
-	return condition{ref: ref}, err
+	arg, err := strconv.Unquote(quoted)
+	if err != nil || quoted[0] != '"' {
+		return condition{}, fmt.Errorf("compares with %s, which is no text in double quotes", shorten(quoted))
+	}
+	return condition{ref: ref, op: op, arg: arg}, nil
 }
 
 // parseRef reads a reference, which may stand in braces.
 func parseRef(text string) (string, error) {
-	text = strings.TrimSpace(text)
-	if inner, ok := strings.CutPrefix(text, "{"); ok {
-		text = strings.TrimSpace(strings.TrimSuffix(inner, "}"))
+	ref := strings.TrimSpace(text)
+	if inner, ok := strings.CutPrefix(ref, "{"); ok {
+		ref = strings.TrimSpace(strings.TrimSuffix(inner, "}"))
 	}
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool {
-		return r != '.' && r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
-	}) {
-		return "", errors.New(strconv.Quote(text) + " is no reference such as steps.NAME.output")
+	if !refForm.MatchString(ref) {
+		return "", fmt.Errorf("%s is no reference such as steps.NAME.output", shorten(text))
 	}
-	return text, nil
+	return ref, nil
 }
 
 // empties are the values that do not hold by themselves.

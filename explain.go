@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -19,7 +20,7 @@ func (p *Pool) Explain(ctx context.Context, id TaskID) (Explanation, error) {
 	case StatePending:
 		e.Reason, e.Until, err = p.whyPending(ctx, r)
 	case StateRunning:
-		e.Reason = p.whyRunning(r)
+		e.Reason, err = p.whyRunning(ctx, r)
 	case StatePendingReview:
 		e.Reason = whyInReview(r)
 	default:
@@ -39,16 +40,39 @@ func whyInReview(r TaskRecord) string {
 	return reason
 }
 
-func (p *Pool) whyRunning(r TaskRecord) string {
+func (p *Pool) whyRunning(ctx context.Context, r TaskRecord) (string, error) {
+	if r.Chain != nil {
+		return p.whyChainRuns(ctx, r.ID)
+	}
 	p.mu.Lock()
 	a := p.running[r.ID]
 	p.mu.Unlock()
 	if a == nil {
-		return fmt.Sprintf("runs on %s of %s", r.SlotID, r.Claim.Holder)
+		return fmt.Sprintf("runs on %s of %s", r.SlotID, r.Claim.Holder), nil
 	}
 	quiet := time.Since(time.Unix(0, a.life.Load())).Round(time.Second)
 	return fmt.Sprintf("runs on %s for %v, attempt %d, %s; last sign of life %v ago",
-		a.s.id, time.Since(a.started).Round(time.Second), r.Attempts, *a.phase.Load(), quiet)
+		a.s.id, time.Since(a.started).Round(time.Second), r.Attempts, *a.phase.Load(), quiet), nil
+}
+
+// whyChainRuns says which steps a chain waits for.
+func (p *Pool) whyChainRuns(ctx context.Context, id TaskID) (string, error) {
+	c, err := p.ChainProgress(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	done, running := 0, []string{}
+	for _, s := range c.Steps {
+		switch s.State {
+		case StepRunning:
+			running = append(running, fmt.Sprintf("%q", s.Name))
+		case StepWaiting:
+		default:
+			done++
+		}
+	}
+	return fmt.Sprintf("%d of %d steps have ended; it waits for %s (explain the task of a step for more)",
+		done, len(c.Steps), cmp.Or(strings.Join(running, ", "), "the next to start")), nil
 }
 
 // whyPending names the first reason that holds, in the order in which the
@@ -71,6 +95,9 @@ func (p *Pool) whyPending(ctx context.Context, r TaskRecord) (reason string, unt
 		if b, err := p.store.Task(ctx, before); err == nil && b.State == StatePendingReview {
 			return fmt.Sprintf("continues the session of task %s, whose result waits for a review", before), until, nil
 		}
+	}
+	if r.Chain != nil && !r.NotBefore.After(now) {
+		return fmt.Sprintf("%d chains run here, as many as may, or the next look at the queue is due", len(p.chains.running())), until, nil
 	}
 	if r.NotBefore.After(now) {
 		if r.Attempts > 0 {
