@@ -51,6 +51,9 @@ func (b *broadcast) publish(e Event) {
 		return
 	}
 	e.At = time.Now()
+	if c := chainOf(e.TaskID); c != e.TaskID {
+		e.Chain = c
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.seq++

@@ -34,6 +34,7 @@ type Event struct {
 	Kind EventKind
 
 	TaskID    TaskID
+	Chain     TaskID // the chain whose step the task is, if it is one
 	TaskState TaskState
 	Outcome   Outcome
 	SlotID    string

@@ -117,10 +117,12 @@ var routePrompt string
 // the call ([*BudgetExhausted], or a [*TaskError] of that class), a call that
 // somebody cancelled, and a store that fails.
 func (p *Pool) Route(ctx context.Context, prompt string, hints RouteHints) (Route, error) {
-	return p.route(ctx, prompt, hints, AutoOptions{})
+	return p.RouteWith(ctx, prompt, hints, AutoOptions{})
 }
 
-func (p *Pool) route(ctx context.Context, prompt string, hints RouteHints, o AutoOptions) (Route, error) {
+// RouteWith decides as [Pool.Route] does. The call has the tags, the priority,
+// the owner and the idempotency key of o, with which [Pool.Auto] finds it again.
+func (p *Pool) RouteWith(ctx context.Context, prompt string, hints RouteHints, o AutoOptions) (Route, error) {
 	if err := p.open(); err != nil {
 		return Route{}, err
 	}

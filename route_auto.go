@@ -45,7 +45,7 @@ type AutoResult struct {
 // [Pool.ExecuteRoute] does. The result holds the route also when the error is
 // about carrying it out.
 func (p *Pool) Auto(ctx context.Context, prompt string, hints RouteHints, o AutoOptions) (AutoResult, error) {
-	r, err := p.route(ctx, prompt, hints, o)
+	r, err := p.RouteWith(ctx, prompt, hints, o)
 	if err != nil {
 		return AutoResult{Route: r, Cost: r.Cost}, err
 	}
