@@ -3,6 +3,7 @@ package claudepool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -329,5 +330,81 @@ func TestACancelledChainStartsNothing(t *testing.T) {
 			}
 			t.Fatalf("task %s is pending after its chain was %s", r.ID, state)
 		}
+	}
+}
+
+// TestP3_PoolsOnOneStoreShareChains: every step runs once, wherever.
+func TestP3_PoolsOnOneStoreShareChains(t *testing.T) {
+	t.Parallel()
+	store := durable{stored(t)}
+	s := newScript(func(p string, _ int) claude.Result { return ok("<"+p+">", 10) })
+	c := claudepool.PoolConfig{Slots: 2, Store: store, Launcher: &fakeLauncher{turn: s.turn}}
+	pools := []*claudepool.Pool{build(t, c), build(t, c)}
+	var ids []claudepool.TaskID
+	for i := range 30 {
+		chain := threeSteps()
+		for j := range chain.Steps {
+			chain.Steps[j].Action.Prompt = fmt.Sprintf("%d%s", i, chain.Steps[j].Name)
+		}
+		id, err := pools[i%2].SubmitChain(t.Context(), chain, claudepool.ChainOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	for i, id := range ids {
+		if r, err := pools[(i+1)%2].WaitChain(t.Context(), id); err != nil || r.Output != fmt.Sprintf("<%dc>", i) {
+			t.Errorf("chain %d = %q, %v", i, r.Output, err)
+		}
+	}
+	for asked, n := range s.times() {
+		if n != 1 {
+			t.Errorf("%q was asked %d times", asked, n)
+		}
+	}
+}
+
+// TestP8_AChainFailsWhenNoSlotCanStart: it does not wait for ever.
+func TestP8_AChainFailsWhenNoSlotCanStart(t *testing.T) {
+	t.Parallel()
+	l := &fakeLauncher{start: func(claude.Options) error { return claude.ErrNotFound }}
+	p := build(t, claudepool.PoolConfig{Launcher: l})
+	r, err := p.ExecuteChain(t.Context(), threeSteps(), claudepool.ChainOptions{})
+	if err == nil || r.Outcome != claudepool.OutcomeLaunch {
+		t.Errorf("ExecuteChain = %s (%v), want launch", r.Outcome, err)
+	}
+}
+
+// TestTheStepsOfACancelledChainOfALostHostDoNotRun: one that was started just
+// before the host was lost is cancelled too.
+func TestTheStepsOfACancelledChainOfALostHostDoNotRun(t *testing.T) {
+	t.Parallel()
+	store := durable{stored(t)}
+	s := newScript(func(p string, _ int) claude.Result { return ok(p, 1) })
+	p := build(t, claudepool.PoolConfig{Store: store, Launcher: &fakeLauncher{turn: s.turn}, CheckEvery: -1})
+	p.Pause()
+	id, err := p.SubmitChain(t.Context(), threeSteps(), claudepool.ChainOptions{NotBefore: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := store.Claim(t.Context(), claudepool.ClaimRequest{Chains: true, Holder: "lost", Now: time.Now().Add(2 * time.Hour), Lease: -3 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Cancel(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	late := claudepool.TaskRecord{ID: id + ".a", Task: claudepool.Task{Prompt: "a", Parent: id}, LaunchKey: r.LaunchKey, Lane: "x", Submitted: time.Now()}
+	if _, _, err := store.CreateTask(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.CheckAndRestartSlots(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := record(t, store, id+".a"); r.State != claudepool.StateCancelled {
+		t.Errorf("the step is %s, want cancelled", r.State)
+	}
+	if r := record(t, store, id); r.Claim != nil {
+		t.Errorf("the claim of the lost host is still there: %+v", r.Claim)
 	}
 }

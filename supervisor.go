@@ -114,6 +114,12 @@ func (p *Pool) recoverLost(ctx context.Context) error {
 		if r.Claim == nil || p.runs(r.ID) || p.chains.has(r.ID) {
 			continue // ours: its own watch sees to it
 		}
+		if r.Chain != nil && r.State == StateCancelled {
+			// Its holder may have started a step just before it was lost.
+			if err := p.cancelSteps(ctx, r); err != nil {
+				return err
+			}
+		}
 		if err := p.takeOver(ctx, r, now); err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrFenced) {
 			return err
 		}
