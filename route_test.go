@@ -227,31 +227,63 @@ func TestRouteErrors(t *testing.T) {
 		t.Errorf("Route without money = %v, want BudgetExhausted", err)
 	}
 
-	closed := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: (&decider{block: true}).turn}})
-	done := make(chan error, 1)
-	begun := closed.Events(t.Context(), claudepool.EventFilter{Kinds: []claudepool.EventKind{claudepool.EventTask}})
-	go func() {
-		_, err := closed.Route(t.Context(), "x", claudepool.RouteHints{})
-		done <- err
-	}()
-	for e := range begun {
-		if e.TaskState == claudepool.StateRunning {
-			break
-		}
-	}
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; !errors.Is(err, claudepool.ErrClosed) {
-		t.Errorf("Route of a pool that is closed meanwhile = %v, want ErrClosed", err)
-	}
-	if _, err := closed.Route(t.Context(), "x", claudepool.RouteHints{MaxParallel: 1, MaxChainSteps: 1}); !errors.Is(err, claudepool.ErrClosed) {
-		t.Errorf("Route of a closed pool = %v, want ErrClosed", err)
+	overspent := claude.Result{Subtype: "error_max_budget_usd", IsError: true, Cost: 900}
+	spent := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: (&decider{result: &overspent}).turn}})
+	r, err := spent.Route(t.Context(), "x", claudepool.RouteHints{})
+	if failed, ok := errors.AsType[*claudepool.TaskError](err); !ok || failed.Result.Outcome != claudepool.OutcomeBudget || r.Kind != "" || r.Cost != 900 {
+		t.Errorf("Route that runs out of money = %+v, %v; want a TaskError of class budget, and the cost", r, err)
 	}
 
 	_, err = claudepool.NewPoolBuilder().Config(claudepool.PoolConfig{Route: claudepool.RouteConfig{Effort: "huge"}}).Build(t.Context())
 	if bad, ok := errors.AsType[*claudepool.InvalidError](err); !ok || bad.Field != "route.effort" {
 		t.Errorf("Build = %v, want an InvalidError of route.effort", err)
+	}
+}
+
+// What ends the call from outside is an error, not a decision.
+func TestRouteIsInterrupted(t *testing.T) {
+	t.Parallel()
+	now, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, tc := range map[string]struct {
+		end  func(*claudepool.Pool, claudepool.TaskID) error
+		want func(error) bool
+	}{
+		"closed":  {func(p *claudepool.Pool, _ claudepool.TaskID) error { return p.Close() }, func(err error) bool { return errors.Is(err, claudepool.ErrClosed) }},
+		"drained": {func(p *claudepool.Pool, _ claudepool.TaskID) error { p.Drain(now); return nil }, func(err error) bool { return errors.Is(err, claudepool.ErrClosed) }},
+		"cancelled": {func(p *claudepool.Pool, id claudepool.TaskID) error { _, err := p.Cancel(t.Context(), id); return err }, func(err error) bool {
+			failed, ok := errors.AsType[*claudepool.TaskError](err)
+			return ok && failed.Result.Outcome == claudepool.OutcomeCancelled
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: (&decider{block: true}).turn}})
+			begun := p.Events(t.Context(), claudepool.EventFilter{Kinds: []claudepool.EventKind{claudepool.EventTask}})
+			done := make(chan error, 1)
+			go func() {
+				_, err := p.Route(context.Background(), "x", claudepool.RouteHints{})
+				done <- err
+			}()
+			for e := range begun {
+				if e.TaskState == claudepool.StateRunning {
+					if err := tc.end(p, e.TaskID); err != nil {
+						t.Error(err)
+					}
+					break
+				}
+			}
+			if err := <-done; !tc.want(err) {
+				t.Errorf("Route = %v", err)
+			}
+		})
+	}
+	p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}})
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Route(t.Context(), "x", claudepool.RouteHints{MaxParallel: 1, MaxChainSteps: 1}); !errors.Is(err, claudepool.ErrClosed) {
+		t.Errorf("Route of a closed pool = %v, want ErrClosed", err)
 	}
 }
 

@@ -145,7 +145,6 @@ func (w *dialect) schema(at string, v any) error {
 			}
 		}
 	}
-	delete(m, "nullable")
 	return nil
 }
 
