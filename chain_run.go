@@ -81,15 +81,6 @@ func (c *chains) changedAll() {
 	c.kick()
 }
 
-// wakeRuns makes all runs look at the pool's state.
-func (c *chains) wakeRuns() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, run := range c.runs {
-		token(run.wake)
-	}
-}
-
 // running returns the chains that run here.
 func (c *chains) running() []TaskID {
 	c.mu.Lock()

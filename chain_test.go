@@ -211,6 +211,40 @@ func TestAStepThatFailsEndsTheChain(t *testing.T) {
 	}
 }
 
+func TestNothingMoreIsStartedAfterAFailure(t *testing.T) {
+	t.Parallel()
+	s := newScript(func(p string, _ int) claude.Result {
+		if p == "bad" {
+			return failing("no")
+		}
+		return ok(p, 10)
+	})
+	p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: s.turn}})
+	p.Pause() // until all three wait in the queue
+	bad := prompt("a", "bad")
+	bad.OnFailure, bad.Needs = once, []string{}
+	last := prompt("z", "z")
+	last.Needs = []string{"a", "b", "c"}
+	id, err := p.SubmitChain(t.Context(), claudepool.Chain{Steps: []claudepool.ChainStep{bad, prompt("b", "b"), prompt("c", "c"), last}}, claudepool.ChainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []string{"a", "b", "c"} {
+		exists(t, p, id+"."+claudepool.TaskID(step))
+	}
+	if _, _, err := p.Claim(t.Context(), "slot-0"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.WaitChain(t.Context(), id) // though dispatch is paused
+	want := map[string]claudepool.StepState{"a": claudepool.StepFailed, "b": claudepool.StepCancelled, "c": claudepool.StepCancelled, "z": claudepool.StepSkipped}
+	if diff := gocmp.Diff(want, states(r)); diff != "" || err == nil {
+		t.Errorf("steps (%v) (-want +got):\n%s", err, diff)
+	}
+	if n := len(s.times()); n != 1 {
+		t.Errorf("%d prompts were asked, want that of the step that fails", n)
+	}
+}
+
 func TestFailurePolicies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -46,7 +46,6 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 	}
 	p.mu.Unlock()
 	before = append(before, p.chains.running()...)
-	p.chains.wakeRuns() // to start nothing more
 	for _, s := range slots {
 		s.stop()
 	}
