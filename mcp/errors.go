@@ -3,6 +3,7 @@ package mcp
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/claudepool/claudepool"
 )
@@ -16,6 +17,16 @@ func advise(err error) error {
 		next = "pool_list_tasks lists the tasks"
 	case errors.Is(err, claudepool.ErrUnknownSlot):
 		next = "pool_find_slots lists the slots"
+	case errors.Is(err, claudepool.ErrUnknownSkill):
+		next = "pool_skill_list lists the skills"
+	case errors.Is(err, claudepool.ErrUnknownWorkflow):
+		next = "pool_workflow_list lists the workflows"
+	case errors.Is(err, claudepool.ErrNotInReview):
+		next = "pool_wait tells when it is"
+	case errors.Is(err, claudepool.ErrMailboxFull):
+		next = "pool_read_messages empties it"
+	case errors.Is(err, fs.ErrExist):
+		next = "it is never written over; edit the file, or choose another name or folder"
 	case errors.Is(err, claudepool.ErrUnknownKey):
 		next = "context_list lists the keys"
 	case errors.Is(err, claudepool.ErrKeyReused):

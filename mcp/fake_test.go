@@ -138,6 +138,16 @@ func setup(t *testing.T, cfg claudepool.PoolConfig, o mcp.Options) *fixture {
 		cfg.Slots = 2
 	}
 	var err error
+	if cfg.Skills == nil {
+		if cfg.Skills, err = claudepool.NewSkillRegistry(claudepool.SourceOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cfg.Workflows == nil {
+		if cfg.Workflows, err = claudepool.NewWorkflowRegistry(claudepool.SourceOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if f.pool, err = claudepool.NewPoolBuilder().Config(cfg).Build(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,8 @@ func (s *Server) fanOut(ctx context.Context, req *sdk.CallToolRequest, in fanOut
 }
 
 // submitAll submits a task for each prompt: all, or after an error none, save
-// those of an idempotency key, with which the caller can repeat the call.
+// those of an idempotency key, with which the caller can repeat the call. They
+// are returned with the error.
 func (s *Server) submitAll(ctx context.Context, req *sdk.CallToolRequest, in fanOutInput) ([]claudepool.TaskID, error) {
 	t, err := s.task(ctx, req, "", in.work)
 	if err != nil {
@@ -107,7 +108,7 @@ func (s *Server) submitAll(ctx context.Context, req *sdk.CallToolRequest, in fan
 			if in.Key == "" {
 				err = errors.Join(err, s.cancelAll(context.WithoutCancel(ctx), ids))
 			}
-			return nil, fmt.Errorf("prompts[%d]: %w", i, err)
+			return ids, fmt.Errorf("prompts[%d]: %w", i, err)
 		}
 		ids = append(ids, id)
 	}

@@ -35,6 +35,19 @@ func (f *fixture) call(t *testing.T, name string, in args) *sdk.CallToolResult {
 	return res
 }
 
+// tools are the names of the tools that are listed.
+func (f *fixture) tools(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for tool, err := range f.client.Tools(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, tool.Name)
+	}
+	return names
+}
+
 // refused calls a tool that must fail, and returns the error's text.
 func (f *fixture) refused(t *testing.T, name string, in args) string {
 	t.Helper()

@@ -6,7 +6,9 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,7 +20,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // maxList bounds the list of tools: it stands in the context of every coordinator.
-const maxList = 20_000
+const maxList = 40_000
 
 func TestListOfToolsIsGolden(t *testing.T) {
 	t.Parallel()
@@ -98,30 +100,122 @@ func TestNoPropertyHasABooleanSchema(t *testing.T) {
 	}
 }
 
+// toolsets are the tools of each toolset, and how many characters of a list they
+// may take when nothing else is served.
+var toolsets = map[mcp.Toolset]struct {
+	tools string
+	most  int
+}{
+	mcp.ToolsetCore:     {"pool_cancel pool_explain pool_fan_out pool_list_tasks pool_result pool_retry pool_run pool_session_metrics pool_status pool_submit pool_wait", 12_000},
+	mcp.ToolsetChains:   {"pool_auto pool_auto_with_hints pool_cancel_chain pool_chain pool_chain_result pool_fan_out_chains pool_invoke_workflow pool_route pool_route_with_hints pool_submit_chain pool_workflow_list", 14_000},
+	mcp.ToolsetSkills:   {"pool_skill_add pool_skill_eject pool_skill_get pool_skill_list pool_skill_remove pool_skill_run pool_skill_save", 7_000},
+	mcp.ToolsetSlots:    {"pool_claim pool_configure_slot pool_drain pool_find_slots pool_pause pool_resume pool_scale_down pool_scale_up pool_set_target_slots", 5_000},
+	mcp.ToolsetMessages: {"pool_broadcast pool_peek_messages pool_read_messages pool_send_message", 3_000},
+	mcp.ToolsetReview:   {"pool_approve_result pool_reject_result pool_submit_with_review", 3_500},
+	mcp.ToolsetContext:  {"context_delete context_get context_list context_set", 2_000},
+}
+
 func TestToolsetsTrimTheList(t *testing.T) {
 	t.Parallel()
+	all := setup(t, claudepool.PoolConfig{}, mcp.Options{}).tools(t)
 	for _, set := range mcp.Toolsets() {
-		f := setup(t, claudepool.PoolConfig{}, mcp.Options{Toolsets: []mcp.Toolset{set}})
-		var names []string
-		for tool, err := range f.client.Tools(t.Context(), nil) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			names = append(names, tool.Name)
+		want, ok := toolsets[set]
+		if !ok {
+			t.Fatalf("toolset %s is not tested", set)
 		}
-		for set2, one := range map[mcp.Toolset]string{mcp.ToolsetCore: "pool_run", mcp.ToolsetSlots: "pool_drain", mcp.ToolsetContext: "context_set"} {
-			if got := slices.Contains(names, one); got != (set == set2) {
-				t.Errorf("toolset %s: has %s is %v", set, one, got)
+		f := setup(t, claudepool.PoolConfig{}, mcp.Options{Toolsets: []mcp.Toolset{set}})
+		names := f.tools(t)
+		if diff := cmp.Diff(strings.Fields(want.tools), names); diff != "" {
+			t.Errorf("toolset %s (-want +got):\n%s", set, diff)
+		}
+		all = slices.DeleteFunc(all, func(n string) bool { return slices.Contains(names, n) })
+		res, err := f.client.ListTools(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := json.Marshal(res.Tools)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("the list of toolset %s has %d tools and %d characters", set, len(names), len(list))
+		if len(list) > want.most {
+			t.Errorf("the list of toolset %s has %d characters, more than %d", set, len(list), want.most)
+		}
+		prompts, err := f.client.ListPrompts(t.Context(), nil)
+		if set == mcp.ToolsetSkills {
+			if err != nil || len(prompts.Prompts) == 0 {
+				t.Errorf("toolset %s has the prompts %v, %v", set, prompts, err)
+			}
+		} else if err == nil && len(prompts.Prompts) > 0 {
+			t.Errorf("toolset %s has prompts", set)
+		}
+	}
+	if len(all) > 0 {
+		t.Errorf("in no toolset: %v", all)
+	}
+}
+
+// toolName is a tool in a text.
+var toolName = regexp.MustCompile(`\b(pool|context)_[a-z_]+`)
+
+func TestInstructionsNameOnlyToolsThatAreServed(t *testing.T) {
+	t.Parallel()
+	sets := [][]mcp.Toolset{nil}
+	for _, set := range mcp.Toolsets() {
+		sets = append(sets, []mcp.Toolset{set})
+	}
+	for _, set := range sets {
+		f := setup(t, claudepool.PoolConfig{}, mcp.Options{Toolsets: set, MaxPermissionMode: "bypassPermissions"})
+		names := f.tools(t)
+		says := f.client.InitializeResult().Instructions
+		if n := len(says); n == 0 || n > 2048 {
+			t.Errorf("%v: the instructions have %d characters; clients cut what is over 2048", set, n)
+		}
+		named := toolName.FindAllString(says, -1)
+		if len(named) == 0 && !slices.Equal(set, []mcp.Toolset{mcp.ToolsetSlots}) {
+			t.Errorf("%v: the instructions name no tool", set)
+		}
+		for _, n := range named {
+			if !slices.Contains(names, n) {
+				t.Errorf("%v: the instructions name %s, which is not served", set, n)
 			}
 		}
 	}
 }
 
-func TestInstructionsFitTheClientsThatCutThem(t *testing.T) {
+// What is listed is short, what is accepted is the same: the first tool that
+// takes a thing spells it out.
+func TestWhatManyToolsTakeIsSpeltOutOnce(t *testing.T) {
 	t.Parallel()
-	f := setup(t, claudepool.PoolConfig{}, mcp.Options{MaxPermissionMode: "bypassPermissions"})
-	if n := len(f.client.InitializeResult().Instructions); n == 0 || n > 2048 {
-		t.Errorf("the instructions have %d characters; want 1 to 2048", n)
+	for _, c := range []struct {
+		sets  []mcp.Toolset
+		first string
+	}{
+		{nil, "pool_run"},
+		{[]mcp.Toolset{mcp.ToolsetSkills}, "pool_skill_run"},
+	} {
+		f := setup(t, claudepool.PoolConfig{}, mcp.Options{Toolsets: c.sets})
+		for tool, err := range f.client.Tools(t.Context(), nil) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			properties, _ := tool.InputSchema.(map[string]any)["properties"].(map[string]any)
+			o, ok := properties["overrides"].(map[string]any)
+			if !ok {
+				continue
+			}
+			if _, spelt := o["properties"]; spelt != (tool.Name == c.first) {
+				t.Errorf("%v: %s spells overrides out: %v", c.sets, tool.Name, spelt)
+			}
+			if says, _ := o["description"].(string); tool.Name != c.first && !strings.Contains(says, "as in "+c.first) {
+				t.Errorf("%v: %s says %q of overrides", c.sets, tool.Name, says)
+			}
+		}
+		in := args{"prompt": "x", "skill": "x"}
+		in["overrides"] = args{"nonsense": 1}
+		if msg := f.refused(t, c.first, in); !strings.Contains(msg, "nonsense") {
+			t.Errorf("%v: %q", c.sets, msg)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -73,12 +72,8 @@ func (s *Server) overrides(ctx context.Context, o *overrides) (claudepool.TaskOv
 		if t.MaxCost <= 0 {
 			return t, invalid("overrides.max_budget_usd", "must be at least a millionth of a dollar; leave it out for the default")
 		}
-		status, err := s.pool.Status(ctx)
-		if err != nil {
+		if err := s.withinBudget(ctx, "overrides.max_budget_usd", t.MaxCost); err != nil {
 			return t, err
-		}
-		if status.Budget > 0 && t.MaxCost > status.Budget {
-			return t, invalid("overrides.max_budget_usd", "is %v, above the pool's budget of %v", t.MaxCost, status.Budget)
 		}
 	}
 	if o.TimeoutSecs != nil {
@@ -98,13 +93,4 @@ func seconds(field string, n float64) (time.Duration, error) {
 		return 0, invalid(field, "must be above 0 and at most %.0f", maxTimeout.Seconds())
 	}
 	return d, nil
-}
-
-// withinCeiling refuses a permission mode that is looser than the server allows.
-func (s *Server) withinCeiling(field string, mode claude.PermissionMode) error {
-	modes := claude.PermissionModes()
-	if slices.Index(modes, mode) <= slices.Index(modes, s.opts.MaxPermissionMode) {
-		return nil
-	}
-	return invalid(field, "asks for permission mode %s; this server allows %s at most, so ask for that or have a person start it with a looser one", mode, s.opts.MaxPermissionMode)
 }

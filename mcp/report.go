@@ -66,16 +66,22 @@ func (s *Server) reportOf(r claudepool.TaskRecord) report {
 	rep := report{TaskID: r.ID, State: r.State}
 	if r.Result == nil {
 		rep.Note = "not finished; pool_wait waits for it"
+		if r.Chain != nil {
+			rep.note("pool_chain_result shows how far the chain is")
+		}
 		return rep
 	}
 	res := *r.Result
 	rep.TaskResult = &res
-	rep.Note = s.nextStep(res)
+	rep.Note = s.nextStep(r.State, res)
 	return rep
 }
 
 // nextStep says what a caller can do about a result, if that is not plain.
-func (s *Server) nextStep(r claudepool.TaskResult) string {
+func (s *Server) nextStep(st claudepool.TaskState, r claudepool.TaskResult) string {
+	if st == claudepool.StatePendingReview {
+		return "waits for your review: pool_approve_result, or pool_reject_result with what has to change"
+	}
 	switch r.Outcome {
 	case claudepool.OutcomeDenied, claudepool.OutcomePartlyDenied:
 		return fmt.Sprintf("tool calls were refused, see permission_denials; slots may do more with overrides.permission_mode (up to %s on this server) or overrides.allowed_tools", s.opts.MaxPermissionMode)
@@ -119,6 +125,10 @@ func (r *report) cut(offset, room int) {
 	if len(r.Structured) > max(room, maxInputs) {
 		r.Structured = nil
 		r.note("structured_output is too large for this answer; read %s", resultURI(r.TaskID))
+	}
+	if len(r.Steps) > 0 {
+		r.Steps, _ = brief(r.Steps, 0)
+		r.note("pool_chain_result has what the steps gave")
 	}
 	inputs := 0
 	for _, d := range r.Denials {

@@ -52,6 +52,7 @@ func (s *Server) addResources() {
 
 	s.template(slotPrefix+"{id}", "slot", "One slot", slotPrefix, s.readSlot)
 	s.template(taskPrefix+"{task_id}", "task", "A task and its attempts", taskPrefix, s.readTask)
+	s.template(chainPrefix+"{task_id}", "chain", "How a chain stands, with all that its steps gave", chainPrefix, s.readChain)
 	s.template(resultPrefix+"{task_id}", "result", "The whole result of a task that has ended", resultPrefix, s.readResult)
 	s.template(transcriptPrefix+"{task_id}", "transcript", "The messages of a task's last attempt, a JSON object a line", transcriptPrefix, s.readTranscript)
 }
@@ -147,6 +148,14 @@ func (s *Server) readTask(ctx context.Context, id string) (any, error) {
 		listed: lineOf(r), Prompt: r.Task.Prompt, Owner: r.Task.Owner, Session: r.Task.Session.String(), Priority: r.Task.Priority,
 		Parent: r.Task.Parent, Attempts: attempts, Retries: r.Retries, Crashes: r.Crashes, Explained: e.Reason,
 	}, nil
+}
+
+func (s *Server) readChain(ctx context.Context, id string) (any, error) {
+	c, err := s.pool.ChainProgress(ctx, claudepool.TaskID(id))
+	if _, other := errors.AsType[*claudepool.InvalidError](err); other {
+		return nil, claudepool.ErrUnknownTask // it is no chain
+	}
+	return c, err
 }
 
 func (s *Server) readResult(ctx context.Context, id string) (any, error) {

@@ -32,6 +32,8 @@ func domain() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[claudepool.Isolation]():  {Type: "string", Enum: enum(claudepool.Isolations())},
 		reflect.TypeFor[claudepool.TaskState]():  {Type: "string", Enum: enum(claudepool.TaskStates())},
 		reflect.TypeFor[claudepool.SlotState]():  {Type: "string", Enum: enum(claudepool.SlotStates())},
+		reflect.TypeFor[claudepool.SkillScope](): {Type: "string", Enum: enum(claudepool.SkillScopes())},
+		reflect.TypeFor[claudepool.Source]():     {Type: "string", Enum: enum(claudepool.Sources())},
 	}
 }
 
@@ -51,11 +53,7 @@ func inputSchema[T any](edit func(*jsonschema.Schema)) *jsonschema.Schema {
 	if err != nil {
 		panic(fmt.Sprintf("input schema of %v: %v", reflect.TypeFor[T](), err))
 	}
-	walk(s, func(s *jsonschema.Schema) {
-		if i := slices.Index(s.Types, "null"); i >= 0 && len(s.Types) == 2 {
-			s.Type, s.Types = s.Types[1-i], nil // what may be left out need not be null
-		}
-	})
+	walk(s, notNull) // what may be left out need not be null
 	if edit != nil {
 		edit(s)
 	}
@@ -65,7 +63,7 @@ func inputSchema[T any](edit func(*jsonschema.Schema)) *jsonschema.Schema {
 // outputSchema infers the schema of a tool's output. Clients read it with every
 // list of tools, so it is kept short: fields and their types, without what each
 // field may hold and which may be missing; later versions may add some.
-func outputSchema[T any]() *jsonschema.Schema {
+func outputSchema[T any](edit func(*jsonschema.Schema)) *jsonschema.Schema {
 	types := domain()
 	for t, s := range types {
 		if len(s.Enum) > 0 {
@@ -77,6 +75,11 @@ func outputSchema[T any]() *jsonschema.Schema {
 	// written as true, which one without keywords is.
 	types[reflect.TypeFor[report]()].Properties["structured_output"] = &jsonschema.Schema{Description: "as json_schema asks"}
 	types[reflect.TypeFor[report]()].Properties["failure"] = &jsonschema.Schema{Type: "object"}
+	types[reflect.TypeFor[claudepool.StepResult]()] = fields("name state task_id output partial reason", "cost_microdollars", "")
+	types[reflect.TypeFor[claudepool.Failure]()] = &jsonschema.Schema{Type: "object"}
+	types[reflect.TypeFor[claudepool.FileProblem]()] = &jsonschema.Schema{Type: "object"}
+	types[reflect.TypeFor[argument]()] = &jsonschema.Schema{Type: "object"}
+	types[reflect.TypeFor[step]()] = fields("name type value", "", "")
 	types[reflect.TypeFor[slotStatus]()] = fields("id name role description state detail task_id", "tasks restarts", "")
 	types[reflect.TypeFor[claudepool.SlotStatus]()] = types[reflect.TypeFor[slotStatus]()]
 	types[reflect.TypeFor[claudepool.Tally]()] = &jsonschema.Schema{Type: "object"}
@@ -86,12 +89,27 @@ func outputSchema[T any]() *jsonschema.Schema {
 		panic(fmt.Sprintf("output schema of %v: %v", reflect.TypeFor[T](), err))
 	}
 	walk(s, func(s *jsonschema.Schema) {
+		for name, p := range s.Properties {
+			if !slices.Contains(s.Required, name) {
+				notNull(p) // it is left out instead
+			}
+		}
 		s.Required = nil
 		if len(s.Properties) > 0 {
 			s.AdditionalProperties = nil
 		}
 	})
+	if edit != nil {
+		edit(s)
+	}
 	return s
+}
+
+// notNull takes null from what a schema allows.
+func notNull(s *jsonschema.Schema) {
+	if i := slices.Index(s.Types, "null"); i >= 0 && len(s.Types) == 2 {
+		s.Type, s.Types = s.Types[1-i], nil
+	}
 }
 
 // fields is the schema of an object with the named fields, strings, integers and

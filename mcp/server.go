@@ -67,6 +67,9 @@ type Server struct {
 	log   *slog.Logger
 	mcp   *sdk.Server
 	fresh *updates
+	brief briefTools
+
+	prompts prompts
 
 	// ctx ends with Close. Waits end with it; tasks do not.
 	ctx  context.Context
@@ -98,27 +101,35 @@ func NewServer(p *claudepool.Pool, o Options) (*Server, error) {
 		return nil, fmt.Errorf("mcp server: %w", err)
 	}
 
-	s := &Server{pool: p, opts: o, log: o.Logger}
+	s := &Server{pool: p, opts: o, log: o.Logger, brief: newBriefTools()}
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	capabilities := &sdk.ServerCapabilities{
+		Tools:     &sdk.ToolCapabilities{},
+		Resources: &sdk.ResourceCapabilities{Subscribe: true},
+	}
+	if s.has(ToolsetSkills) {
+		capabilities.Prompts = &sdk.PromptCapabilities{ListChanged: true}
+	}
 	s.mcp = sdk.NewServer(
 		&sdk.Implementation{Name: "claudepool", Title: "Claude pool", Version: o.Version},
 		&sdk.ServerOptions{
-			Instructions: s.instructions(),
-			Logger:       slog.New(warnings{o.Logger.Handler()}),
-			Capabilities: &sdk.ServerCapabilities{
-				Tools:     &sdk.ToolCapabilities{},
-				Resources: &sdk.ResourceCapabilities{Subscribe: true},
-			},
+			Instructions:       s.instructions(),
+			Logger:             slog.New(warnings{o.Logger.Handler()}),
+			Capabilities:       capabilities,
 			CompletionHandler:  s.complete,
 			SubscribeHandler:   s.subscribe,
 			UnsubscribeHandler: func(context.Context, *sdk.UnsubscribeRequest) error { return nil },
 		})
-	s.mcp.AddReceivingMiddleware(guard(o.Logger, o.MaxCalls))
+	s.mcp.AddReceivingMiddleware(guard(o.Logger, o.MaxCalls), s.freshPrompts, s.brief.list)
 	s.addTools()
 	s.addResources()
+	s.syncPrompts()
 	s.fresh = newUpdates()
 	s.work.Go(s.follow)
 	s.work.Go(s.announce)
+	if s.has(ToolsetSkills) {
+		s.work.Go(s.rescan)
+	}
 	return s, nil
 }
 

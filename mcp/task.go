@@ -53,11 +53,13 @@ func (s *Server) task(ctx context.Context, req *sdk.CallToolRequest, prompt stri
 	}, nil
 }
 
-func (s *Server) submit(ctx context.Context, req *sdk.CallToolRequest, in submitInput) (claudepool.TaskID, error) {
+// submit submits a task. Its result waits for a review if there is a policy for one.
+func (s *Server) submit(ctx context.Context, req *sdk.CallToolRequest, in submitInput, review *claudepool.ReviewPolicy) (claudepool.TaskID, error) {
 	t, err := s.task(ctx, req, in.Prompt, in.work)
 	if err != nil {
 		return "", err
 	}
+	t.Review = review
 	if t.Session, err = claudepool.ParseSession(in.Session); err != nil {
 		return "", err
 	}
@@ -90,7 +92,7 @@ func (s *Server) addTaskTools() {
 		name: "pool_submit", hints: works, input: submitSchema,
 		about: "Queue a task and return its id at once. Collect it with pool_wait or pool_result.",
 	}, func(ctx context.Context, req *sdk.CallToolRequest, in submitInput) (submitted, error) {
-		id, err := s.submit(ctx, req, in)
+		id, err := s.submit(ctx, req, in, nil)
 		return submitted{id}, err
 	})
 	add(s, ToolsetCore, tool{
@@ -135,30 +137,25 @@ func (s *Server) addTaskTools() {
 		return explanation{e}, err
 	})
 	add(s, ToolsetCore, tool{
-		name: "pool_retry", hints: works, about: "Submit a failed or cancelled task again; gives the new task's id.",
+		name: "pool_retry", hints: works, about: "Submit a failed or cancelled task again; gives the new task's id. A chain goes on with what is completed.",
 	}, s.retry)
 }
 
 // run submits a task and waits for it as long as the caller does.
 func (s *Server) run(ctx context.Context, req *sdk.CallToolRequest, in submitInput) (report, error) {
-	id, err := s.submit(ctx, req, in)
+	id, err := s.submit(ctx, req, in, nil)
 	if err != nil {
 		return report{}, err
 	}
-	ids := []claudepool.TaskID{id}
-	done, stop, err := s.when(true, ids)
-	if err != nil {
+	return s.attendReport(ctx, req, id)
+}
+
+// attendReport waits for a task as attendTask does, and reports it.
+func (s *Server) attendReport(ctx context.Context, req *sdk.CallToolRequest, id claudepool.TaskID) (report, error) {
+	if err := s.attendTask(ctx, req, id); err != nil {
 		return report{}, err
 	}
-	defer stop()
-	end := s.attend(ctx, req, 0, done, s.look(ids))
-	ctx = context.WithoutCancel(ctx)
-	if end == cancelled {
-		if _, err := s.pool.Cancel(ctx, id); err != nil {
-			return report{}, err
-		}
-	}
-	r, err := s.report(ctx, id)
+	r, err := s.report(context.WithoutCancel(ctx), id)
 	if err == nil {
 		r.cut(0, s.opts.MaxOutput)
 	}
@@ -298,13 +295,24 @@ func (s *Server) retry(ctx context.Context, req *sdk.CallToolRequest, in retryIn
 	if r.State != claudepool.StateFailed && r.State != claudepool.StateCancelled {
 		return submitted{}, invalid("task_id", "names a task that is %s; only a failed or cancelled one can be tried again", r.State)
 	}
+	if r.Chain != nil {
+		return s.retryChain(ctx, req, r, in.Key)
+	}
 	t := r.Task
-	if err := s.withinCeiling("task_id", t.Overrides.PermissionMode); err != nil {
+	if err := s.taskWithinCeilings(ctx, "task_id", t.Overrides); err != nil {
 		return submitted{}, err
 	}
 	t.IdempotencyKey, t.Owner, t.Parent, t.NotBefore = in.Key, s.owner(req), r.ID, time.Time{}
 	id, err := s.pool.Submit(ctx, t)
 	return submitted{id}, err
+}
+
+// retryChain goes on with a chain.
+func (s *Server) retryChain(ctx context.Context, req *sdk.CallToolRequest, r claudepool.TaskRecord, key string) (submitted, error) {
+	c := *r.Chain
+	c.Resume = r.ID
+	id, err := s.pool.SubmitChain(ctx, c, s.chainOptions(ctx, req, work{Tags: r.Task.Tags, Priority: r.Task.Priority, Key: key}))
+	return submitted{id}, inSteps(err)
 }
 
 // textOf joins the texts of several reports.

@@ -14,13 +14,22 @@ type Toolset string
 
 // The toolsets.
 const (
-	ToolsetCore    Toolset = "core"    // run, submit, wait for, list and cancel tasks; status and metrics
-	ToolsetSlots   Toolset = "slots"   // find, name and scale slots; pause, resume and drain the pool
-	ToolsetContext Toolset = "context" // the run context
+	ToolsetCore     Toolset = "core"     // run, submit, wait for, list and cancel tasks; status and metrics
+	ToolsetChains   Toolset = "chains"   // chains, workflows, and routes, which may be chains
+	ToolsetSkills   Toolset = "skills"   // skills, and each of them as a prompt
+	ToolsetSlots    Toolset = "slots"    // find, name and scale slots; pause, resume and drain the pool
+	ToolsetMessages Toolset = "messages" // messages between slots and the coordinator
+	ToolsetReview   Toolset = "review"   // results that wait until somebody approves them
+	ToolsetContext  Toolset = "context"  // the run context
 )
 
 // Toolsets lists every toolset.
-func Toolsets() []Toolset { return []Toolset{ToolsetCore, ToolsetSlots, ToolsetContext} }
+func Toolsets() []Toolset {
+	return []Toolset{ToolsetCore, ToolsetChains, ToolsetSkills, ToolsetSlots, ToolsetMessages, ToolsetReview, ToolsetContext}
+}
+
+// has reports whether a toolset is served.
+func (s *Server) has(t Toolset) bool { return slices.Contains(s.opts.Toolsets, t) }
 
 // hints are what a client is told of a tool's effects. All are always sent.
 type hints struct{ readOnly, destructive, idempotent, openWorld bool }
@@ -39,6 +48,7 @@ type tool struct {
 	name, about string
 	hints       hints
 	input       func(*jsonschema.Schema) // completes the inferred schema, if set
+	output      func(*jsonschema.Schema) // shortens the inferred schema, if set
 }
 
 // answer is what a tool gives: structured content, and the same in short for
@@ -50,19 +60,21 @@ type linked interface{ links() []*sdk.ResourceLink }
 
 // add adds a tool to the server if its toolset is wanted.
 func add[In any, Out answer](s *Server, set Toolset, t tool, run func(context.Context, *sdk.CallToolRequest, In) (Out, error)) {
-	if !slices.Contains(s.opts.Toolsets, set) {
+	if !s.has(set) {
 		return
 	}
-	sdk.AddTool(s.mcp, &sdk.Tool{
+	whole := &sdk.Tool{
 		Name:         t.name,
 		Description:  t.about,
 		InputSchema:  inputSchema[In](t.input),
-		OutputSchema: outputSchema[Out](),
+		OutputSchema: outputSchema[Out](t.output),
 		Annotations: &sdk.ToolAnnotations{
 			ReadOnlyHint: t.hints.readOnly, DestructiveHint: &t.hints.destructive,
 			IdempotentHint: t.hints.idempotent, OpenWorldHint: &t.hints.openWorld,
 		},
-	}, func(ctx context.Context, req *sdk.CallToolRequest, in In) (*sdk.CallToolResult, Out, error) {
+	}
+	s.brief.add(whole)
+	sdk.AddTool(s.mcp, whole, func(ctx context.Context, req *sdk.CallToolRequest, in In) (*sdk.CallToolResult, Out, error) {
 		out, err := run(ctx, req, in)
 		if err != nil {
 			return nil, out, advise(err)
@@ -81,8 +93,14 @@ func (s *Server) addTools() {
 	s.addStatusTools()
 	s.addTaskTools()
 	s.addFanOutTools()
+	s.addReviewTools()
+	s.addChainTools()
+	s.addWorkflowTools()
+	s.addAutoTools()
+	s.addSkillTools()
 	s.addSlotTools()
 	s.addControlTools()
+	s.addMessageTools()
 	s.addContextTools()
 }
 

@@ -66,7 +66,10 @@ func changedBy(e claudepool.Event) []string {
 	}
 	if e.TaskID != "" {
 		id := string(e.TaskID)
-		uris = append(uris, taskPrefix+id, resultPrefix+id, transcriptPrefix+id)
+		uris = append(uris, taskPrefix+id, resultPrefix+id, transcriptPrefix+id, chainURI(e.TaskID))
+	}
+	if e.Chain != "" {
+		uris = append(uris, chainURI(e.Chain))
 	}
 	if e.SlotID != "" {
 		uris = append(uris, slotsURI, slotPrefix+e.SlotID)
@@ -103,7 +106,7 @@ func (s *Server) subscribe(_ context.Context, req *sdk.SubscribeRequest) error {
 	case statusURI, slotsURI, budgetURI, contextURI:
 		return nil
 	}
-	for _, prefix := range []string{slotPrefix, taskPrefix, resultPrefix, transcriptPrefix} {
+	for _, prefix := range []string{slotPrefix, taskPrefix, chainPrefix, resultPrefix, transcriptPrefix} {
 		if _, ok := idIn(uri, prefix); ok {
 			return nil
 		}

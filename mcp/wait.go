@@ -73,6 +73,21 @@ func (s *Server) attend(ctx context.Context, req *sdk.CallToolRequest, limit tim
 	}
 }
 
+// attendTask waits until a task has ended or needs the coordinator, as long as
+// the caller does, and cancels it if the caller takes the call back.
+func (s *Server) attendTask(ctx context.Context, req *sdk.CallToolRequest, id claudepool.TaskID) error {
+	ids := []claudepool.TaskID{id}
+	done, stop, err := s.when(true, ids)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if s.attend(ctx, req, 0, done, s.look(ids)) == cancelled {
+		_, err = s.pool.Cancel(context.WithoutCancel(ctx), id)
+	}
+	return err
+}
+
 // progress returns a function that reports progress to a session, and one that
 // ends it.
 //
@@ -152,6 +167,11 @@ func settled(st claudepool.TaskState) bool {
 // look returns the progress of tasks.
 func (s *Server) look(ids []claudepool.TaskID) func(context.Context) progress {
 	return func(ctx context.Context) progress {
+		if len(ids) == 1 {
+			if p, ok := s.lookChain(ctx, ids[0]); ok {
+				return p
+			}
+		}
 		var running, waiting int
 		var cost claudepool.Microdollars
 		p := progress{total: len(ids)}
