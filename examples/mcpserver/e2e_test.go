@@ -182,3 +182,44 @@ func TestP11_RealCoordinatorThatIsInterruptedCancels(t *testing.T) {
 	cmd.Wait() // its exit code is no matter of ours
 	(&server{mark: mark}).noneLeft(t, 5*time.Second)
 }
+
+// A chain whose second step sees what the first one gave, in real processes.
+func TestRealCoordinatorRunsAChain(t *testing.T) {
+	t.Parallel()
+	cli := claudetest.CLI(t)
+	api := claudetest.NewAPI(t, func(r *claudetest.Request) claudetest.Reply {
+		switch {
+		case !isCoordinator(r):
+			return claudetest.Text("<" + r.Prompt + ">")
+		case r.Round == 0:
+			return claudetest.ToolUse("mcp__pool__pool_chain", map[string]any{"steps": []map[string]any{
+				{"name": "plan", "value": "plan it"},
+				{"name": "look", "type": "prompt", "value": "look at {previous_output}", "needs": []string{"plan"}},
+				{"name": "end", "type": "skill", "value": "summarize", "arguments": map[string]any{"target": "{steps.look.output}"}, "needs": []string{"look"}},
+			}})
+		default:
+			return claudetest.Text("the pool said: " + r.Results[0].Content)
+		}
+	})
+	cmd, mark := coordinator(t, cli, api, 2, "--", "ask the pool")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte(`"state":"completed"`)) || bytes.Count(out, []byte("look at <plan it>")) < 2 {
+		t.Errorf("%v: %s", err, out)
+	}
+	(&server{mark: mark}).noneLeft(t, 5*time.Second)
+}
+
+// A skill of the server is a command of the session.
+func TestRealCoordinatorUsesASkillAsAPrompt(t *testing.T) {
+	t.Parallel()
+	cli := claudetest.CLI(t)
+	api := claudetest.NewAPI(t, func(r *claudetest.Request) claudetest.Reply {
+		return claudetest.Text("asked: " + r.Prompt)
+	})
+	cmd, mark := coordinator(t, cli, api, 1, "--", "/mcp__pool__chain_watcher task-0123")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("Follow the chain task-0123 until it has ended.")) {
+		t.Errorf("%v: %s", err, out)
+	}
+	(&server{mark: mark}).noneLeft(t, 5*time.Second)
+}

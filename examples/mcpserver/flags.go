@@ -22,10 +22,49 @@ import (
 // options are what the flags say.
 type options struct {
 	pool     claudepool.PoolConfig
+	sources  sources
 	toolsets []mcp.Toolset
 	drain    time.Duration
 	level    slog.Level
 	demo     bool
+	warnings []string // to be logged
+}
+
+// sources say which skills and workflows there are.
+type sources struct {
+	dir                 string // of skills, in the place of the project's
+	noBuiltins          bool
+	noProject, noGlobal bool
+	disabled            []string // skills
+}
+
+// registries sets the skills and workflows of the pool.
+func (o *options) registries() error {
+	skills := claudepool.StandardSources(o.pool.WorkDir)
+	skills.NoBuiltins = o.sources.noBuiltins
+	if o.sources.noProject {
+		skills.Project = ""
+	}
+	if o.sources.noGlobal {
+		skills.Home = ""
+	}
+	workflows := skills
+	skills.Dir = o.sources.dir
+	all, err := claudepool.NewSkillRegistry(skills)
+	if err != nil {
+		return err
+	}
+	for _, name := range o.sources.disabled {
+		if _, err := all.Skill(name); err != nil {
+			o.warnings = append(o.warnings, fmt.Sprintf("flag --disable-skill: %v; nothing is left out by that name", err))
+		}
+	}
+	skills.Disabled = o.sources.disabled
+	if o.pool.Skills, err = claudepool.NewSkillRegistry(skills); err != nil {
+		return err
+	}
+	o.pool.Workflows, err = claudepool.NewWorkflowRegistry(workflows)
+	return err
 }
 
 // ceiling is the loosest permission mode that a task may ask for.
@@ -68,6 +107,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	both("", "mcp-config", "a `file` with the MCP servers of the slots, like .mcp.json", servers(&c.Agent.MCPServers))
 	f.BoolVar(&c.InheritMCP, "no-strict-mcp-config", false, "let the slots also load the MCP servers of your own configuration")
 	both("", "working-dir", "the `folder` in which the slots work (default: the current one)", folder(&c.WorkDir))
+	f.BoolVar(&o.sources.noBuiltins, "no-builtins", false, "leave out the skills and workflows that are built in")
+	both("", "skills-dir", "a `folder` of skills, in the place of .claude-pool/skills in the project", folder(&o.sources.dir))
+	f.BoolVar(&o.sources.noProject, "no-project-skills", false, "leave out the skills and workflows of the project, in .claude-pool of --working-dir")
+	f.BoolVar(&o.sources.noGlobal, "no-global-skills", false, "leave out your own skills and workflows, in .claude-pool of your home folder")
+	both("", "disable-skill", "a `list` of skills to leave out, separated by commas", skillNames(&o.sources.disabled))
 	both("", "claude", "the Claude CLI, a `path` or a name in PATH (default claude)", text(&c.ClaudePath))
 	f.BoolVar(&o.demo, "demo", false, "serve a stand-in for the CLI, with canned answers: no account, no network, no cost")
 	both("", "toolsets", "which tools to serve, a `list` of "+strings.Join(names(mcp.Toolsets()), ", ")+" (default: all)", toolsets(&o.toolsets))
@@ -127,7 +171,7 @@ func (o *options) check(rest []string) error {
 	case o.demo && c.ClaudePath != "":
 		return errors.New("flag --claude: cannot be combined with -demo, which needs no CLI")
 	}
-	return nil
+	return o.registries()
 }
 
 func names[T ~string](all []T) []string {
@@ -222,6 +266,21 @@ func toolsets(dst *[]mcp.Toolset) func(string) error {
 			sets = append(sets, set)
 		}
 		*dst = sets
+		return nil
+	}
+}
+
+// skillNames adds to a list, so that the flag can be given more than once.
+func skillNames(dst *[]string) func(string) error {
+	return func(s string) error {
+		for name := range strings.SplitSeq(s, ",") {
+			name = strings.TrimSpace(name)
+			_, err := claudepool.NewSkillRegistry(claudepool.SourceOptions{NoBuiltins: true, Disabled: []string{name}})
+			if err != nil {
+				return fmt.Errorf("must be names of skills, separated by commas; no skill can be called %q", name)
+			}
+			*dst = append(*dst, name)
+		}
 		return nil
 	}
 }

@@ -23,6 +23,13 @@
 // than --permission-mode, nor for more money than --budget-usd. Slots load the
 // MCP servers of --mcp-config and no others.
 //
+// Skills and workflows are those that are built in (--no-builtins), those in
+// .claude-pool of your home folder (--no-global-skills) and of the project
+// (--no-project-skills; --skills-dir takes another folder of skills in its
+// place), the last winning over the first. --disable-skill leaves some out. Each
+// skill is a prompt of the server too, such as /mcp__pool__code_review in the
+// Claude CLI. --toolsets serves some of the tools only.
+//
 // Standard output carries the protocol and nothing else; the log goes to
 // standard error. The first SIGINT or SIGTERM, or the end of standard input,
 // drains the pool: it takes no more work, and what runs has --drain-timeout to

@@ -54,6 +54,9 @@ func run(args []string, stdin io.ReadCloser, stdout io.WriteCloser, stderr io.Wr
 
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
 	o.pool.Logger = log
+	for _, w := range o.warnings {
+		log.Warn(w)
+	}
 	err = serve(o, signals, &sdk.IOTransport{Reader: stdin, Writer: stdout}, log)
 	switch {
 	case errors.Is(err, errInterrupted):

@@ -249,6 +249,11 @@ func TestBadFlagsAreNamed(t *testing.T) {
 		{[]string{"--working-dir", file + ".missing"}, "-working-dir"},
 		{[]string{"--working-dir", file}, "-working-dir"},
 		{[]string{"--toolsets", "core,all"}, "-toolsets"},
+		{[]string{"--skills-dir", file + ".missing"}, "-skills-dir"},
+		{[]string{"--skills-dir", file}, "-skills-dir"},
+		{[]string{"--disable-skill", "implement,No Skill"}, "-disable-skill"},
+		{[]string{"--disable-skill", ""}, "-disable-skill"},
+		{[]string{"--no-builtins=maybe"}, "-no-builtins"},
 		{[]string{"--log-level", "loud"}, "-log-level"},
 		{[]string{"-demo", "--claude", "x"}, "--claude"},
 		{[]string{"--unknown"}, "-unknown"},
@@ -299,6 +304,7 @@ func TestFlagsHaveShortAndLongForms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err, stderr.String())
 		}
+		o.pool.Skills, o.pool.Workflows = nil, nil // see TestFlagsSayWhichSkillsThereAre
 		if diff := cmp.Diff(want, o.pool); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", args, diff)
 		}
