@@ -65,7 +65,7 @@ func (p *Pool) Broadcast(ctx context.Context, from, content string) ([]Message, 
 	if err := validMessage(from, content); err != nil {
 		return nil, err
 	}
-	slots, err := p.allSlots(ctx)
+	slots, err := p.aliveSlots(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (p *Pool) Broadcast(ctx context.Context, from, content string) ([]Message, 
 	var errs []error
 	reached := map[string]bool{}
 	for _, s := range slots {
-		if s.State == SlotDraining || s.State == SlotStopped || s.ID == from || s.Name != "" && s.Name == from || reached[s.ID] {
+		if s.ID == from || s.Name != "" && s.Name == from || reached[s.ID] {
 			continue
 		}
 		reached[s.ID] = true
@@ -85,6 +85,19 @@ func (p *Pool) Broadcast(ctx context.Context, from, content string) ([]Message, 
 		sent = append(sent, m)
 	}
 	return sent, errors.Join(errs...)
+}
+
+// aliveSlots returns the slots of all pools on the store that have not been
+// told to stop.
+func (p *Pool) aliveSlots(ctx context.Context) ([]SlotStatus, error) {
+	all, err := p.allSlots(ctx)
+	return slices.DeleteFunc(all, func(s SlotStatus) bool {
+		if s.Instance != "" { // another pool's
+			return s.State == SlotDraining || s.State == SlotStopped
+		}
+		own, err := p.slot(s.ID)
+		return err != nil || own.isStopping()
+	}), err
 }
 
 // ReadMessages takes the messages that wait for a slot, by id or name, or for
