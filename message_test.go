@@ -328,20 +328,32 @@ func TestMessagesStayUntilTheirTaskHasEnded(t *testing.T) {
 
 func TestMessagesOfACancelledTaskAreDelivered(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBlocker()
-		p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: b.turn}})
-		send(t, p, "slot-0", "hello")
-		id := submit(t, p, claudepool.Task{Prompt: "x"})
-		contains(t, "prompt", <-b.begun, "hello")
-		if _, err := p.Cancel(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if got := waiting(t, p, "slot-0"); len(got) != 0 {
-			t.Errorf("%q wait though an agent has got them", got)
-		}
-	})
+	for name, answers := range map[string]bool{"interrupted": false, "answered all the same": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				begun := make(chan string, 1)
+				p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: func(ctx context.Context, _ *fakeAgent, p claude.Prompt, _ func(claude.Event)) (claude.Result, error) {
+					begun <- p.Text
+					<-ctx.Done()
+					if answers {
+						return ok("too late", 1), nil
+					}
+					return claude.Result{Interrupted: true, IsError: true}, context.Cause(ctx)
+				}}})
+				send(t, p, "slot-0", "hello")
+				id := submit(t, p, claudepool.Task{Prompt: "x"})
+				contains(t, "prompt", <-begun, "hello")
+				if _, err := p.Cancel(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got := waiting(t, p, "slot-0"); len(got) != 0 {
+					t.Errorf("%q wait though an agent has got them", got)
+				}
+			})
+		})
+	}
 }
 
 func TestMessagesComeWithTheReworkToo(t *testing.T) {
