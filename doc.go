@@ -12,6 +12,12 @@
 // [Pool.Explain] says why a task waits, and [Pool.Drain] ends the pool in good
 // order. A [Pool] is safe for concurrent use.
 //
+// A [Chain] is steps of which later ones see what earlier ones gave, one after
+// another or as a graph: [Pool.ExecuteChain]. A step is a prompt or a [Skill], a
+// prompt template that comes as a file; a [Workflow] is a chain that does. With
+// [Task].Review a result waits for approval; [Pool.SendMessage] leaves a note for
+// a slot's next task; [Pool.Auto] lets a cheap call decide how a request is run.
+//
 // Each task ends with one [Outcome] out of a closed list. Only [OutcomeOK] and
 // [OutcomePartlyDenied] are completed; a refusal, an error of the API, a broken
 // answer or a silent process never passes for success. A task that has not
