@@ -102,6 +102,48 @@ func TestReviewReworkIsGivenTheFeedbackUntilItIsDone(t *testing.T) {
 	}
 }
 
+// mute is an agent that can die before it has told its session.
+type mute struct {
+	*fakeAgent
+	dies func() bool
+}
+
+func (m mute) Turn(ctx context.Context, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+	if m.dies() {
+		m.die()
+		return claude.Result{}, errDied
+	}
+	return m.fakeAgent.Turn(ctx, p, emit)
+}
+
+type muteLauncher struct {
+	*fakeLauncher
+	dies func() bool
+}
+
+func (l muteLauncher) Launch(ctx context.Context, o claude.Options) (claudepool.Agent, error) {
+	a, err := l.fakeLauncher.Launch(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return mute{a.(*fakeAgent), l.dies}, nil
+}
+
+func TestReviewReworkKeepsItsSessionThoughItsProcessDiedAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		turns := 0
+		l := muteLauncher{&fakeLauncher{turn: recall}, func() bool { turns++; return turns == 2 }}
+		p := build(t, claudepool.PoolConfig{Launcher: l})
+		id := submit(t, p, reviewed("x"))
+		session := inReview(t, p, id).SessionID
+		reject(t, p, id, "no")
+		if r := inReview(t, p, id); r.SessionID != session || r.Crashes != 1 {
+			t.Errorf("after %d crashes the rework ran in %s, want %s after one", r.Crashes, r.SessionID, session)
+		}
+	})
+}
+
 // A holder that is lost before it has told its session leaves the one that the
 // rework was to go on in.
 func TestReviewReworkOfALostHolderKeepsItsSession(t *testing.T) {

@@ -264,6 +264,35 @@ func TestReviewOfSeveralReviewersOneWins(t *testing.T) {
 	}
 }
 
+// A reviewer who has seen the task in review and is overtaken is told so too.
+func TestReviewThatIsOvertaken(t *testing.T) {
+	t.Parallel()
+	for _, to := range []claudepool.TaskState{claudepool.StateCompleted, claudepool.StateCancelled, claudepool.StatePending} {
+		t.Run(string(to), func(t *testing.T) {
+			t.Parallel()
+			s := &faultyStore{PoolStore: stored(t)}
+			p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}, Store: s})
+			id := submit(t, p, reviewed("x"))
+			inReview(t, p, id)
+			p.Pause() // nobody takes it up again
+			var once sync.Once
+			s.task = func(r claudepool.TaskRecord) (err error) {
+				once.Do(func() {
+					_, err = s.PoolStore.Transition(context.Background(), claudepool.Transition{Task: id, From: r.State, To: to, At: time.Now()})
+				})
+				return err
+			}
+			state, err := p.RejectResult(t.Context(), id, "no")
+			if !errors.Is(err, claudepool.ErrNotInReview) || errors.Is(err, claudepool.ErrConflict) || state != to {
+				t.Errorf("RejectResult = %s, %v; want %s and ErrNotInReview", state, err, to)
+			}
+			if r := record(t, s, id); r.State != to || r.Rejections != 0 {
+				t.Errorf("the task is %s with %d rejections, want it as it was", r.State, r.Rejections)
+			}
+		})
+	}
+}
+
 func TestReviewRejectedWhileItIsCancelled(t *testing.T) {
 	t.Parallel()
 	p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}})
