@@ -74,7 +74,7 @@ func (r *chainReport) note(format string, args ...any) {
 // each, and items to those that a reader needs first. What the items gave is in
 // the step's output. It reports whether items are missing.
 func brief(steps []claudepool.StepResult, room int) (_ []claudepool.StepResult, missing bool) {
-	steps = slices.Clone(steps)
+	steps = append([]claudepool.StepResult{}, steps...)
 	for i := range steps {
 		st := &steps[i]
 		st.Output = runes(st.Output, 0, room)

@@ -2,6 +2,7 @@ package mcp_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -34,6 +35,11 @@ const turnCost = claudepool.Microdollars(1_000)
 //	fail          end with an error of the agent
 //	deny          end with a refused tool call
 //	mode          answer the permission mode
+//	model         answer the model
+//
+// A request to be routed that begins with "auto KIND" is decided so, with the
+// parts that follow, separated by "|"; with "slow" before the kind once release
+// is called.
 type fake struct {
 	mu       sync.Mutex
 	released chan struct{}
@@ -69,7 +75,25 @@ type fakeAgent struct {
 func (a *fakeAgent) Turn(ctx context.Context, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
 	emit(claude.Started{SessionID: "s", Model: "fake"})
 	r := claude.Result{ID: p.ID, SessionID: "s", Subtype: "success", Turns: 1, Cost: turnCost}
-	verb, rest, _ := strings.Cut(p.Text[strings.LastIndex(p.Text, "\n")+1:], " ")
+	text := p.Text
+	if _, request, routed := strings.Cut(text, "<request>\nauto "); routed {
+		request, _, _ = strings.Cut(request, "\n</request>")
+		if rest, slow := strings.CutPrefix(request, "slow "); slow {
+			select {
+			case <-a.gate():
+			case <-ctx.Done():
+				r.Interrupted = true
+				return r, context.Cause(ctx)
+			case <-a.done:
+				return r, errors.New("agent was closed")
+			}
+			request = rest
+		}
+		var err error
+		r.Structured, err = decision(request)
+		return r, err
+	}
+	verb, rest, _ := strings.Cut(text[strings.LastIndex(text, "\n")+1:], " ")
 	switch verb {
 	case "say":
 		r.Text = rest
@@ -102,9 +126,29 @@ func (a *fakeAgent) Turn(ctx context.Context, p claude.Prompt, emit func(claude.
 		r.Denials = []claude.Denial{{Tool: "Write", Input: []byte(`{"content":"` + strings.Repeat("y", 10_000) + `"}`)}}
 	case "mode":
 		r.Text = string(a.settings.PermissionMode)
+	case "model":
+		r.Text = a.settings.Model
 	}
 	emit(claude.TextDelta{Text: r.Text})
 	return r, nil
+}
+
+// decision is the answer to a request to be routed.
+func decision(request string) ([]byte, error) {
+	kind, rest, _ := strings.Cut(request, " ")
+	d := map[string]any{"route": kind, "reason": "it says so"}
+	parts := strings.Split(rest, "|")
+	switch kind {
+	case "parallel":
+		d["prompts"] = parts
+	case "chain":
+		steps := make([]map[string]any, len(parts))
+		for i, p := range parts {
+			steps[i] = map[string]any{"name": "s" + strconv.Itoa(i), "prompt": p}
+		}
+		d["steps"] = steps
+	}
+	return json.Marshal(d)
 }
 
 func (a *fakeAgent) Apply(_ context.Context, s claude.Settings) error { a.settings = s; return nil }

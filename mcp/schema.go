@@ -90,8 +90,9 @@ func outputSchema[T any](edit func(*jsonschema.Schema)) *jsonschema.Schema {
 	}
 	walk(s, func(s *jsonschema.Schema) {
 		for name, p := range s.Properties {
-			if !slices.Contains(s.Required, name) {
-				notNull(p) // it is left out instead
+			// What is empty is left out, and an empty list is a list.
+			if !slices.Contains(s.Required, name) || slices.Contains(p.Types, "array") {
+				notNull(p)
 			}
 		}
 		s.Required = nil

@@ -65,5 +65,8 @@ func (s *Server) addStatusTools() {
 
 func (s *Server) status(ctx context.Context) (status, error) {
 	p, err := s.pool.Status(ctx)
+	if p.Slots == nil {
+		p.Slots = []claudepool.SlotStatus{}
+	}
 	return status{p, serverInfo{Name: "claudepool", Version: s.opts.Version, ClaudeVersion: p.ClaudeVersion}}, err
 }
