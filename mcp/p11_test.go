@@ -61,11 +61,15 @@ func eachProtocol(t *testing.T, test func(t *testing.T, protocol string)) {
 func TestP11_ProgressComesAtLeastEvery5Seconds(t *testing.T) {
 	t.Parallel()
 	for tool, in := range map[string]args{
-		"pool_run":     {"prompt": "hold"},
-		"pool_fan_out": {"prompts": []string{"hold", "say b", "hold"}},
+		"pool_run":       {"prompt": "hold"},
+		"pool_fan_out":   {"prompts": []string{"hold", "say b", "hold"}},
+		"pool_chain":     {"steps": prompts("say a", "hold", "say {previous_output}")},
+		"pool_skill_run": {"skill": "held"},
+		"pool_auto":      {"prompt": "auto chain say a|hold|say {previous_output}"},
 	} {
 		eachProtocol(t, func(t *testing.T, protocol string) {
 			f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
+			addHeld(t, f)
 			var h heard
 			c := f.connect(t, h.options(), protocol)
 			start := time.Now()
@@ -98,7 +102,11 @@ func TestP11_ProgressComesAtLeastEvery5Seconds(t *testing.T) {
 			if tool == "pool_fan_out" && (value < 1 || h.params[0].Total != 3) {
 				t.Errorf("the last value is %v of %v, though one task was done", value, h.params[0].Total)
 			}
-			want := map[string]string{"pool_run": "running: runs on slot-", "pool_fan_out": "1 of 3 done, 2 running, 0 waiting, $0.00"}[tool]
+			chain := "running s1 (2 of 3), 1 of 3 steps done, $0.001"
+			want := map[string]string{
+				"pool_run": "running: runs on slot-", "pool_skill_run": "running: runs on slot-",
+				"pool_fan_out": "1 of 3 done, 2 running, 0 waiting, $0.00", "pool_chain": chain, "pool_auto": chain,
+			}[tool]
 			if got := h.params[len(h.params)-2].Message; !strings.HasPrefix(got, want) || !strings.Contains(got, "$0.00") {
 				t.Errorf("%s: the message is %q, want %q… and the cost", tool, got, want)
 			}
@@ -206,8 +214,12 @@ func TestP11_ResultIsNotLostWithTheConnection(t *testing.T) {
 func TestP11_CancellationCancelsButATimeoutDoesNot(t *testing.T) {
 	t.Parallel()
 	for tool, in := range map[string]args{
-		"pool_run":     {"prompt": "hold"},
-		"pool_fan_out": {"prompts": []string{"hold", "hold"}},
+		"pool_run":       {"prompt": "hold"},
+		"pool_fan_out":   {"prompts": []string{"hold", "hold"}},
+		"pool_chain":     {"steps": prompts("hold", "hold")},
+		"pool_skill_run": {"skill": "held"},
+		"pool_auto":      {"prompt": "auto chain hold|say x"},
+		"pool_route":     {"prompt": "auto slow single"},
 	} {
 		for why, want := range map[string]claudepool.TaskState{
 			"person":  claudepool.StateCancelled,
@@ -215,6 +227,7 @@ func TestP11_CancellationCancelsButATimeoutDoesNot(t *testing.T) {
 		} {
 			eachProtocol(t, func(t *testing.T, protocol string) {
 				f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
+				addHeld(t, f)
 				f.client = f.connect(t, nil, protocol)
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
@@ -227,10 +240,18 @@ func TestP11_CancellationCancelsButATimeoutDoesNot(t *testing.T) {
 					t.Fatal("the call succeeded")
 				}
 				time.Sleep(5 * time.Second)
+				open := 0
 				for _, task := range structured[list](t, f.call(t, "pool_list_tasks", nil)).Tasks {
+					if task.State == claudepool.StateCompleted {
+						continue // the decision of pool_auto
+					}
+					open++
 					if task.State != want {
 						t.Errorf("%s, %s: the task is %s, want %s", tool, why, task.State, want)
 					}
+				}
+				if open == 0 {
+					t.Errorf("%s, %s: there is no task", tool, why)
 				}
 				f.release()
 			})
