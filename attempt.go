@@ -243,7 +243,7 @@ func (a *attempt) observe(e claude.Event) {
 		a.alive(&phaseAnswer)
 		if a.partial != nil && e.ParentToolUseID == "" {
 			a.partial.add(e.Text)
-			a.p.chains.wrote(a.rec.ID)
+			a.p.chains.watchers.wake(a.rec.Task.Parent)
 		}
 	default:
 		a.alive(&phaseAnswer)

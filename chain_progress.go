@@ -112,10 +112,11 @@ const progressPause = 100 * time.Millisecond
 // The iteration ends with the chain, with ctx, or with an error.
 func (p *Pool) WatchChain(ctx context.Context, id TaskID) iter.Seq2[ChainResult, error] {
 	return func(yield func(ChainResult, error) bool) {
-		changed := p.chains.watch(id)
-		defer p.chains.unwatch(id, changed)
+		var changed chan struct{}
+		defer func() { p.chains.watchers.remove(id, changed) }()
 		var last ChainResult
 		for {
+			changed = p.chains.watchers.add(id)
 			r, err := p.ChainProgress(ctx, id)
 			if err != nil {
 				yield(r, err)
@@ -144,35 +145,6 @@ func (p *Pool) WatchChain(ctx context.Context, id TaskID) iter.Seq2[ChainResult,
 			case <-ctx.Done():
 			}
 		}
-	}
-}
-
-// watch returns a channel that gets a token whenever a chain may have changed.
-func (c *chains) watch(id TaskID) chan struct{} {
-	w := make(chan struct{}, 1)
-	c.mu.Lock()
-	c.watchers[id] = append(c.watchers[id], w)
-	c.mu.Unlock()
-	return w
-}
-
-func (c *chains) unwatch(id TaskID, w chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	left := slices.DeleteFunc(c.watchers[id], func(o chan struct{}) bool { return o == w })
-	if len(left) == 0 {
-		delete(c.watchers, id)
-	} else {
-		c.watchers[id] = left
-	}
-}
-
-// wrote tells who watches the chain that one of its steps has answered more.
-func (c *chains) wrote(step TaskID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, w := range c.watchers[chainOf(step)] {
-		token(w)
 	}
 }
 

@@ -21,13 +21,14 @@ type chains struct {
 	work sync.WaitGroup
 	done chan struct{} // closed when loop and all runs have ended
 
-	mu       sync.Mutex
-	runs     map[TaskID]*chainRun
-	watchers map[TaskID][]chan struct{}
+	watchers *waiters // of what changes about a chain, its steps' answers included
+
+	mu   sync.Mutex
+	runs map[TaskID]*chainRun
 }
 
 func newChains(p *Pool) *chains {
-	return &chains{p: p, wake: make(chan struct{}, 1), done: make(chan struct{}), runs: map[TaskID]*chainRun{}, watchers: map[TaskID][]chan struct{}{}}
+	return &chains{p: p, wake: make(chan struct{}, 1), done: make(chan struct{}), runs: map[TaskID]*chainRun{}, watchers: newWaiters()}
 }
 
 // chainOf returns the chain whose step the task runs, or the task itself.
@@ -56,28 +57,21 @@ func (c *chains) changed(id TaskID) {
 	chain := chainOf(id)
 	c.mu.Lock()
 	run := c.runs[chain]
-	watchers := c.watchers[chain]
-	for _, w := range watchers {
-		token(w)
-	}
 	c.mu.Unlock()
 	if run != nil {
 		run.note(id)
 	}
+	c.watchers.wake(chain)
 }
 
 // changedAll tells that any task may have changed.
 func (c *chains) changedAll() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, run := range c.runs {
 		run.noteAll()
 	}
-	for _, watchers := range c.watchers {
-		for _, w := range watchers {
-			token(w)
-		}
-	}
+	c.mu.Unlock()
+	c.watchers.wakeAll()
 	c.kick()
 }
 

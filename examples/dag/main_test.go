@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"regexp"
 	"testing"
 
 	"github.com/claudepool/claudepool/examples/internal/demotest"
@@ -10,32 +8,13 @@ import (
 
 func TestMain(m *testing.M) { demotest.Main(m, main, standIn) }
 
-func check(t *testing.T, out string, code int) {
-	t.Helper()
-	if code != 0 {
-		t.Fatalf("exit code %d, want 0:\n%s", code, out)
-	}
-	for _, want := range []string{
+func TestExample(t *testing.T) {
+	t.Parallel()
+	demotest.Shows(t, standIn, nil,
 		`(?m)^outline +slot-\d +=+$`,
 		`(?m)^chapters\[0\] +slot-\d +=+$`,
 		`(?m)^chapters\[2\] +slot-\d +=+$`,
 		`(?m)^blurb +slot-\d +=+$`,
 		`(?m)^The chain is completed for \$0\.\d+: \(answer to: Praise in one line\)$`,
-	} {
-		if !regexp.MustCompile(want).MatchString(out) {
-			t.Errorf("no %q in:\n%s", want, out)
-		}
-	}
-}
-
-func TestStandIn(t *testing.T) {
-	t.Parallel()
-	out, code := demotest.Output(t, os.Environ())
-	check(t, out, code)
-}
-
-func TestReal(t *testing.T) {
-	t.Parallel()
-	out, code := demotest.Output(t, demotest.Real(t, standIn), "-real")
-	check(t, out, code)
+	)
 }

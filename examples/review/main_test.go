@@ -10,26 +10,11 @@ import (
 
 func TestMain(m *testing.M) { demotest.Main(m, main, standIn) }
 
-func check(t *testing.T, out string, code int) {
-	t.Helper()
-	if code != 0 {
-		t.Fatalf("exit code %d, want 0:\n%s", code, out)
-	}
-	if !regexp.MustCompile(`(?s)draft 1, 20 words: .*draft 2, 10 words: .*draft 3, 5 words: .*completed after 3 drafts, \$\S+: reuse`).MatchString(out) {
-		t.Errorf("the drafts do not get shorter until one is approved:\n%s", out)
-	}
-}
-
-func TestStandIn(t *testing.T) {
+func TestExample(t *testing.T) {
 	t.Parallel()
-	out, code := demotest.Output(t, os.Environ(), "-words", "5")
-	check(t, out, code)
-}
-
-func TestReal(t *testing.T) {
-	t.Parallel()
-	out, code := demotest.Output(t, demotest.Real(t, standIn), "-real", "-words", "5")
-	check(t, out, code)
+	demotest.Shows(t, standIn, []string{"-words", "5"},
+		`(?s)draft 1, 20 words: .*draft 2, 10 words: .*draft 3, 5 words: .*completed after 3 drafts, \$\S+: reuse`,
+	)
 }
 
 // A reviewer who is never content ends the task.

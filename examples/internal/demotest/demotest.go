@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/claudepool/claudepool/claudetest"
@@ -64,4 +65,29 @@ func Real(t *testing.T, script claudetest.Script) []string {
 	}
 	env := claudetest.Isolate(t, claudetest.NewAPI(t, script)).Environ()
 	return append(env, "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+}
+
+// Shows runs the example with the stand-in and with the real CLI, each to its
+// end, and checks that what it printed matches every one of the patterns.
+func Shows(t *testing.T, script claudetest.Script, args []string, patterns ...string) {
+	t.Helper()
+	check := func(t *testing.T, env []string, args []string) {
+		out, code := Output(t, env, args...)
+		if code != 0 {
+			t.Fatalf("exit code %d, want 0:\n%s", code, out)
+		}
+		for _, p := range patterns {
+			if !regexp.MustCompile(p).MatchString(out) {
+				t.Errorf("no %q in:\n%s", p, out)
+			}
+		}
+	}
+	t.Run("stand-in", func(t *testing.T) {
+		t.Parallel()
+		check(t, os.Environ(), args)
+	})
+	t.Run("real", func(t *testing.T) {
+		t.Parallel()
+		check(t, Real(t, script), append([]string{"-real"}, args...))
+	})
 }
