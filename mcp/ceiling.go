@@ -52,7 +52,8 @@ func (s *Server) chainWithinCeilings(ctx context.Context, c claudepool.Chain) er
 		if err := s.taskWithinCeilings(ctx, field, st.Overrides); err != nil {
 			return err
 		}
-		if d := st.Action.Definition; d != nil {
+		// What the step and the chain say wins over the skill.
+		if d := st.Action.Definition; d != nil && st.Overrides.PermissionMode == "" && c.Overrides.PermissionMode == "" {
 			if err := s.withinCeiling(fmt.Sprintf("%s: the skill %s", field, d.Name), d.Config.PermissionMode); err != nil {
 				return err
 			}

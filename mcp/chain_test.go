@@ -259,6 +259,11 @@ func TestNothingRaisesTheCeilings(t *testing.T) {
 		t.Errorf("%d tasks were started all the same", after-before)
 	}
 	// A caller who stays below is not hindered.
+	below := args{"workflow": "skill", "overrides": args{"permission_mode": "plan"}}
+	id := structured[report](t, f.call(t, "pool_invoke_workflow", below)).TaskID
+	if w := structured[waited](t, f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{id}})); w.Tasks[0].Output != "plan" {
+		t.Errorf("the workflow came to %+v", w)
+	}
 	got := structured[report](t, f.call(t, "pool_skill_run", args{"skill": "loose", "overrides": args{"permission_mode": "plan"}}))
 	if got.Output != "plan" {
 		t.Errorf("got %+v", got)

@@ -37,7 +37,7 @@ const turnCost = claudepool.Microdollars(1_000)
 //	mode          answer the permission mode
 //	model         answer the model
 //
-// A request to be routed that begins with "auto KIND" is decided so, with the
+// After a rejection it does as the feedback says. A request to be routed that begins with "auto KIND" is decided so, with the
 // parts that follow, separated by "|"; with "slow" before the kind once release
 // is called.
 type fake struct {
@@ -92,6 +92,9 @@ func (a *fakeAgent) Turn(ctx context.Context, p claude.Prompt, emit func(claude.
 		var err error
 		r.Structured, err = decision(request)
 		return r, err
+	}
+	if _, feedback, rejected := strings.Cut(text, "<review_feedback>\n"); rejected {
+		text, _, _ = strings.Cut(feedback, "\n</review_feedback>")
 	}
 	verb, rest, _ := strings.Cut(text[strings.LastIndex(text, "\n")+1:], " ")
 	switch verb {

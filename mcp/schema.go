@@ -78,6 +78,7 @@ func outputSchema[T any](edit func(*jsonschema.Schema)) *jsonschema.Schema {
 	types[reflect.TypeFor[claudepool.StepResult]()] = fields("name state task_id output partial reason", "cost_microdollars", "")
 	types[reflect.TypeFor[claudepool.Failure]()] = &jsonschema.Schema{Type: "object"}
 	types[reflect.TypeFor[claudepool.FileProblem]()] = &jsonschema.Schema{Type: "object"}
+	types[reflect.TypeFor[claudepool.AgentConfig]()] = &jsonschema.Schema{Type: "object"}
 	types[reflect.TypeFor[argument]()] = &jsonschema.Schema{Type: "object"}
 	types[reflect.TypeFor[step]()] = fields("name type value", "", "")
 	types[reflect.TypeFor[slotStatus]()] = fields("id name role description state detail task_id", "tasks restarts", "")

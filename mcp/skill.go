@@ -3,7 +3,6 @@ package mcp
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -96,10 +95,10 @@ func problemText(all []claudepool.FileProblem) string {
 // skillView is one skill with all that it says.
 type skillView struct {
 	skillLine
-	AllowedTools []string `json:"allowed_tools,omitempty"`
-	Config       object   `json:"config,omitempty"`
-	Path         string   `json:"path,omitempty"`
-	Prompt       string   `json:"prompt"`
+	AllowedTools []string               `json:"allowed_tools,omitempty"`
+	Config       claudepool.AgentConfig `json:"config,omitzero"`
+	Path         string                 `json:"path,omitempty"`
+	Prompt       string                 `json:"prompt"`
 }
 
 func (o skillView) text() string { return o.Prompt }
@@ -153,8 +152,7 @@ func (s *Server) addSkillTools() {
 		if err != nil {
 			return skillView{}, err
 		}
-		config, err := json.Marshal(sk.Config)
-		return skillView{lineOfSkill(sk), sk.AllowedTools, config, sk.Path, sk.Prompt}, err
+		return skillView{lineOfSkill(sk), sk.AllowedTools, sk.Config, sk.Path, sk.Prompt}, nil
 	})
 	add(s, ToolsetSkills, tool{
 		name: "pool_skill_add", hints: adjusts, about: "Add a skill, or replace one, until the server ends; pool_skill_save keeps it.",
