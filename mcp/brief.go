@@ -19,12 +19,6 @@ func newBriefTools() briefTools {
 	return briefTools{tools: map[string]*sdk.Tool{}, first: map[string]string{}}
 }
 
-// Things that are spelt out once, with what the other tools say of them.
-const (
-	theOverrides = "model, permission_mode, max_budget_usd, json_schema, … as in "
-	theSteps     = "as in "
-)
-
 // add adds a tool to the list.
 func (b briefTools) add(whole *sdk.Tool) {
 	tool := *whole
@@ -37,10 +31,10 @@ func (b briefTools) add(whole *sdk.Tool) {
 func (b briefTools) shorten(in *jsonschema.Schema, tool string) {
 	for name, p := range in.Properties {
 		switch name {
-		case "overrides", "config":
-			if len(p.Properties) > 0 {
-				in.Properties[name] = b.brief(p, theOverrides, tool)
-			}
+		case "overrides":
+			in.Properties[name] = b.brief(p, name, "model, permission_mode, max_budget_usd, json_schema, … as in ", tool)
+		case "config": // of a skill
+			in.Properties[name] = b.brief(p, "overrides", "model, permission_mode, … but no budget or timeout, as the overrides of ", tool)
 		case "idempotency_key", "priority", "slot", "role":
 			if !b.isFirst(name, tool) {
 				p.Description = "" // the name says enough
@@ -55,15 +49,16 @@ func (b briefTools) shorten(in *jsonschema.Schema, tool string) {
 
 func (b briefTools) shortenSteps(list *jsonschema.Schema, tool string) {
 	b.shorten(list.Items, tool)
-	list.Items = b.brief(list.Items, theSteps, tool)
+	list.Items = b.brief(list.Items, "steps", "as in ", tool)
 }
 
-// brief is what a tool says of a thing that may be spelt out elsewhere.
-func (b briefTools) brief(s *jsonschema.Schema, says, tool string) *jsonschema.Schema {
-	if b.isFirst(says, tool) {
+// brief is what a tool says of a thing that may be spelt out in another, whose
+// name follows what is said.
+func (b briefTools) brief(s *jsonschema.Schema, thing, says, tool string) *jsonschema.Schema {
+	if b.isFirst(thing, tool) {
 		return s
 	}
-	return &jsonschema.Schema{Type: "object", Description: says + b.first[says]}
+	return &jsonschema.Schema{Type: "object", Description: says + b.first[thing]}
 }
 
 // isFirst reports whether the tool is the one that spells a thing out.
