@@ -65,6 +65,10 @@ func TestChainGivesItsResultAndThoseOfItsSteps(t *testing.T) {
 	if w := structured[waited](t, f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{got.TaskID}})); !w.Done || w.Tasks[0].Output != "one two" {
 		t.Errorf("pool_wait gave %+v", w)
 	}
+	tasks := structured[list](t, f.call(t, "pool_list_tasks", nil)).Tasks
+	if len(tasks) != 3 || tasks[0].Parent != got.TaskID || tasks[2].TaskID != got.TaskID || tasks[2].Parent != "" {
+		t.Errorf("the tasks are %+v", tasks)
+	}
 	step := string(got.Steps[1].TaskID)
 	if r := structured[report](t, f.call(t, "pool_result", args{"task_id": step})); r.Output != "one two" {
 		t.Errorf("the step's own result is %+v", r)

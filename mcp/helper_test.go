@@ -112,6 +112,7 @@ type list struct {
 		Outcome claudepool.Outcome   `json:"outcome"`
 		Prompt  string               `json:"prompt"`
 		Tags    []string             `json:"tags"`
+		Parent  claudepool.TaskID    `json:"parent"`
 	} `json:"tasks"`
 	NextCursor claudepool.TaskID `json:"next_cursor"`
 }

@@ -29,20 +29,23 @@ func (s *Server) syncPrompts() {
 	if !s.has(ToolsetSkills) {
 		return
 	}
+	registry := s.pool.Skills()
+	generation := registry.Generation()
+	if !s.prompts.older(generation) {
+		return
+	}
+	now := map[string]*sdk.Prompt{}
+	for _, sk := range registry.Skills(claudepool.SkillFilter{}) {
+		now[sk.Name] = promptOf(sk)
+	}
 	p := &s.prompts
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	registry := s.pool.Skills()
-	generation := registry.Generation()
-	if p.known != nil && generation == p.generation {
-		return
+	if p.known != nil && p.generation >= generation {
+		return // somebody else was faster, and has seen as much
 	}
-	p.generation = generation
-	now := map[string]*sdk.Prompt{}
-	for _, sk := range registry.Skills(claudepool.SkillFilter{}) {
-		prompt := promptOf(sk)
-		now[sk.Name] = prompt
-		if !reflect.DeepEqual(p.known[sk.Name], prompt) {
+	for name, prompt := range now {
+		if !reflect.DeepEqual(p.known[name], prompt) {
 			s.mcp.AddPrompt(prompt, s.getPrompt)
 		}
 	}
@@ -51,7 +54,14 @@ func (s *Server) syncPrompts() {
 			s.mcp.RemovePrompts(name)
 		}
 	}
-	p.known = now
+	p.known, p.generation = now, generation
+}
+
+// older reports whether what is known is from before a generation.
+func (p *prompts) older(generation uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known == nil || p.generation < generation
 }
 
 // promptOf is a skill as the list of prompts shows it.

@@ -35,7 +35,6 @@ type taskView struct {
 	Owner     string               `json:"owner"`
 	Session   string               `json:"session"`
 	Priority  int                  `json:"priority"`
-	Parent    claudepool.TaskID    `json:"parent,omitempty"`
 	Attempts  []claudepool.Attempt `json:"attempts"`
 	Retries   int                  `json:"retries"`
 	Crashes   int                  `json:"crashes"`
@@ -146,7 +145,7 @@ func (s *Server) readTask(ctx context.Context, id string) (any, error) {
 	}
 	return taskView{
 		listed: lineOf(r), Prompt: r.Task.Prompt, Owner: r.Task.Owner, Session: r.Task.Session.String(), Priority: r.Task.Priority,
-		Parent: r.Task.Parent, Attempts: attempts, Retries: r.Retries, Crashes: r.Crashes, Explained: e.Reason,
+		Attempts: attempts, Retries: r.Retries, Crashes: r.Crashes, Explained: e.Reason,
 	}, nil
 }
 

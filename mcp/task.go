@@ -223,6 +223,7 @@ type listed struct {
 	Prompt    string                  `json:"prompt"` // its beginning
 	Tags      []string                `json:"tags,omitempty"`
 	SlotID    string                  `json:"slot_id,omitempty"`
+	Parent    claudepool.TaskID       `json:"parent,omitempty"` // of a step: its chain
 	Submitted time.Time               `json:"submitted"`
 	Cost      claudepool.Microdollars `json:"cost_microdollars"`
 }
@@ -272,7 +273,7 @@ func (s *Server) list(ctx context.Context, _ *sdk.CallToolRequest, in listInput)
 func lineOf(r claudepool.TaskRecord) listed {
 	return listed{
 		TaskID: r.ID, State: r.State, Outcome: r.Outcome, Prompt: runes(r.Task.Prompt, 0, promptShown), Tags: r.Task.Tags,
-		SlotID: r.SlotID, Submitted: r.Submitted, Cost: r.Cost,
+		SlotID: r.SlotID, Parent: r.Task.Parent, Submitted: r.Submitted, Cost: r.Cost,
 	}
 }
 
