@@ -156,6 +156,9 @@ type StepResult struct {
 	Items []StepResult `json:"items,omitempty"`
 	// Recovered says that the recovery prompt gave the output.
 	Recovered bool `json:"recovered,omitempty"`
+	// Resumed says that the step was completed by the chain that this one
+	// resumes, which has paid for it.
+	Resumed bool `json:"resumed,omitempty"`
 	// Reason says why the step failed or was skipped.
 	Reason   string       `json:"reason,omitempty"`
 	SlotID   string       `json:"slot_id,omitempty"`

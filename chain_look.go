@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,16 +22,32 @@ import (
 type chainLook struct {
 	plan *chainPlan
 	rec  *TaskRecord
-	// find returns the task with a key, if there is one.
-	find func(key string) (TaskRecord, bool)
-	// refused are the tasks that could not be submitted.
+	// find returns a task, if it is there.
+	find func(TaskID) (TaskRecord, bool)
+	// from are the chains that this one resumes, the latest first.
+	from []TaskID
+	// refused are the tasks that could not be submitted, by key.
 	refused map[string]error
+	// memo, if there is one, remembers what cannot change any more.
+	memo *chainMemo
 
 	steps []StepResult // as far as they are looked at
 	ready []stepTask   // what can be submitted now
 	live  []TaskID     // what was submitted and has not ended
 	// failed is the first step that failed for good, or -1.
 	failed int
+	// taken are the steps that were wholly taken over from an earlier chain.
+	taken []bool
+}
+
+// chainMemo is what one look at a chain can tell the next.
+type chainMemo struct {
+	ended map[int]StepResult // steps of which nothing can change
+	lists map[int][]any      // what steps with ForEach are run for
+}
+
+func newChainMemo() *chainMemo {
+	return &chainMemo{ended: map[int]StepResult{}, lists: map[int][]any{}}
 }
 
 // stepTask is a task that runs a step.
@@ -42,7 +59,10 @@ type stepTask struct {
 // look looks at the whole chain.
 func (l *chainLook) look() {
 	l.failed = -1
-	l.steps = make([]StepResult, len(l.plan.steps))
+	l.steps, l.taken = make([]StepResult, len(l.plan.steps)), make([]bool, len(l.plan.steps))
+	if l.memo == nil {
+		l.memo = newChainMemo()
+	}
 	for _, i := range l.plan.order {
 		l.steps[i] = StepResult{Name: l.plan.steps[i].Name, State: StepWaiting}
 		l.step(i)
@@ -51,7 +71,7 @@ func (l *chainLook) look() {
 		return
 	}
 	l.ready = nil
-	if len(l.live) > 0 {
+	if len(l.live) > 0 && !l.rec.State.Terminal() {
 		return
 	}
 	why := "the chain had ended before"
@@ -76,36 +96,53 @@ func (s *StepResult) skip(why string) {
 	}
 }
 
+// begun reports whether any step has.
+func (l *chainLook) begun() bool {
+	return slices.ContainsFunc(l.steps, func(s StepResult) bool { return s.TaskID != "" || len(s.Items) > 0 })
+}
+
 // over reports whether nothing runs and nothing is to be started.
 func (l *chainLook) over() bool { return len(l.live) == 0 && len(l.ready) == 0 }
 
 // step looks at one step. Those it needs were looked at before.
 func (l *chainLook) step(i int) {
 	s, out := &l.plan.steps[i], &l.steps[i]
+	l.taken[i] = len(l.from) > 0
 	for _, n := range s.needs {
-		switch need := &l.steps[n]; {
-		case need.State == StepWaiting || need.State == StepRunning || l.fatal(n):
+		if s := l.steps[n].State; s == StepWaiting || s == StepRunning || l.fatal(n) {
 			return
 		}
+		l.taken[i] = l.taken[i] && l.taken[n]
 	}
-	if s.when != nil && !s.when.holds(l.value(i, s.when.ref)) {
-		out.State, out.Reason = StepSkipped, "its condition does not hold: "+s.When
-		return
-	}
-	if s.each == "" {
-		*out = l.unit(i, s.Name, nil)
-		out.Name = s.Name
+	if was, ok := l.memo.ended[i]; ok {
+		*out = was
+		l.taken[i] = was.Resumed || was.State == StepSkipped && l.taken[i]
 	} else {
-		l.items(i)
-	}
-	if out.State == StepCompleted && len(s.OutputVars) > 0 {
-		if err := out.setVars(s.OutputVars); err != nil {
-			out.State, out.Outcome, out.Reason = StepFailed, OutcomeSchema, "its output "+err.Error()
+		l.begin(i)
+		if out.State != StepWaiting && out.State != StepRunning {
+			l.memo.ended[i] = *out
 		}
 	}
 	if l.fatal(i) && l.failed < 0 {
 		l.failed = i
 	}
+}
+
+// begin looks at a step whose time has come.
+func (l *chainLook) begin(i int) {
+	s, out := &l.plan.steps[i], &l.steps[i]
+	switch {
+	case s.when != nil && !s.when.holds(l.value(i, s.when.ref)):
+		out.State, out.Reason = StepSkipped, "its condition does not hold: "+s.When
+		return
+	case s.each == "":
+		*out = l.unit(i, s.Name, nil)
+	default:
+		l.items(i)
+		out.setVars(s.OutputVars)
+	}
+	out.Name = s.Name
+	l.taken[i] = out.Resumed
 	if out.State == StepFailed || out.State == StepCancelled {
 		out.Output = ""
 	}
@@ -129,13 +166,22 @@ func (l *chainLook) fatal(i int) bool {
 // items looks at the runs of a step with ForEach.
 func (l *chainLook) items(i int) {
 	s, out := &l.plan.steps[i], &l.steps[i]
-	list, err := listOf(l.value(i, s.each))
-	if err != nil {
-		out.State, out.Outcome, out.Reason = StepFailed, OutcomeInvalid, fmt.Sprintf("%s %v", s.each, err)
-		return
+	list, known := l.memo.lists[i]
+	if !known {
+		text := l.value(i, s.each)
+		if text == "" && l.nothingOf(i, s.each) {
+			out.State, out.Reason = StepSkipped, "there is nothing to run it for: "+s.each+" comes from a step that gave nothing"
+			return
+		}
+		var err error
+		if list, err = listOf(text); err != nil {
+			out.State, out.Outcome, out.Reason = StepFailed, OutcomeInvalid, fmt.Sprintf("%s %v", s.each, err)
+			return
+		}
+		l.memo.lists[i] = list
 	}
-	outputs := make([]any, len(list))
-	out.State, out.Outcome = StepCompleted, OutcomeOK
+	out.State, out.Outcome, out.Resumed = StepCompleted, OutcomeOK, l.taken[i]
+	bad := 0
 	for n, value := range list {
 		item := l.unit(i, fmt.Sprintf("%s.%04d", s.Name, n), &stepItem{index: n, value: asText(value)})
 		item.Name = fmt.Sprintf("%s[%d]", s.Name, n)
@@ -143,6 +189,7 @@ func (l *chainLook) items(i int) {
 		out.Cost = addCost(out.Cost, item.Cost)
 		out.Attempts += item.Attempts
 		out.Recovered = out.Recovered || item.Recovered
+		out.Resumed = out.Resumed && item.Resumed
 		if out.Started.IsZero() || !item.Started.IsZero() && item.Started.Before(out.Started) {
 			out.Started = item.Started
 		}
@@ -151,27 +198,53 @@ func (l *chainLook) items(i int) {
 		}
 		switch item.State {
 		case StepCompleted:
-			outputs[n] = item.Output
-			if v, err := decodeJSON(item.Output); err == nil {
-				outputs[n] = v
-			}
 			if item.Outcome == OutcomePartlyDenied && out.State == StepCompleted {
 				out.Outcome = OutcomePartlyDenied
 			}
 		case StepWaiting, StepRunning:
 			out.State = StepRunning
 		case StepFailed, StepCancelled:
-			if out.State == StepCompleted && !s.OnFailure.Continue {
-				out.State, out.Outcome = StepFailed, item.Outcome
+			bad++
+			if out.State == StepCompleted && (!s.OnFailure.Continue || bad == len(list)) {
+				out.State, out.Outcome = item.State, item.Outcome
 				out.Reason = fmt.Sprintf("item %d of %d: %s", n, len(list), item.Reason)
 			}
 		}
 	}
-	if out.State == StepRunning {
+	switch out.State {
+	case StepRunning:
 		out.Outcome, out.Reason, out.Ended = "", "", time.Time{}
-		return
+	case StepCompleted:
+		out.Output = joined(out.Items)
 	}
-	out.Output = asText(outputs)
+}
+
+// joined is the list of the outputs, null for an item that has none.
+func joined(items []StepResult) string {
+	outputs := make([]any, len(items))
+	for n, item := range items {
+		if item.State != StepCompleted {
+			continue
+		}
+		outputs[n] = item.Output
+		if v, err := decodeJSON(item.Output); err == nil {
+			outputs[n] = v
+		}
+	}
+	return asText(outputs)
+}
+
+// nothingOf reports whether what a reference stands for is of a step that was
+// skipped, or that failed and was gone on from.
+func (l *chainLook) nothingOf(i int, ref string) bool {
+	at := -1
+	if name, ok := strings.CutPrefix(ref, "steps."); ok {
+		name, _, _ = strings.Cut(name, ".")
+		at = l.plan.index[name]
+	} else if needs := l.plan.steps[i].needs; ref == refPrevious && len(needs) == 1 {
+		at = needs[0]
+	}
+	return at >= 0 && l.steps[at].State != StepCompleted
 }
 
 // listOf reads the list that a step is to be run for.
@@ -193,15 +266,30 @@ func listOf(text string) ([]any, error) {
 // unit looks at one run of a step, and at that of its recovery prompt.
 func (l *chainLook) unit(i int, key string, item *stepItem) StepResult {
 	s := &l.plan.steps[i]
+	vars := s.OutputVars
+	if item != nil {
+		vars = nil // those are of the whole list
+	}
+	if _, begun := l.find(stepID(l.rec.ID, key)); !begun && l.taken[i] {
+		if out, ok := l.takeOver(key, vars); ok {
+			return out
+		}
+	}
 	scope := stepScope{l, i, item, ""}
 	out, rec := l.run(key, func() (Task, error) { return scope.task(s.Action, "") })
+	out.setVars(vars)
 	if out.State != StepFailed || s.OnFailure.RecoveryPrompt == "" {
 		return out
 	}
 	scope.failure = out.Reason
-	again, _ := l.run(key+".recovery", func() (Task, error) {
-		return scope.task(StepAction{Prompt: s.OnFailure.RecoveryPrompt, Definition: s.Action.Definition}, rec.ID)
+	after := rec.ID
+	if rec.SessionID == "" {
+		after = l.sessionBefore(i)
+	}
+	again, _ := l.run(key+recoveryKey, func() (Task, error) {
+		return scope.task(StepAction{Prompt: s.OnFailure.RecoveryPrompt, Definition: s.Action.Definition}, after)
 	})
+	again.setVars(vars)
 	again.Recovered = again.State == StepCompleted
 	again.Cost = addCost(again.Cost, out.Cost)
 	again.Attempts += out.Attempts
@@ -217,29 +305,64 @@ func (l *chainLook) unit(i int, key string, item *stepItem) StepResult {
 	return again
 }
 
+// recoveryKey ends the key of the task that runs a recovery prompt.
+const recoveryKey = ".recovery"
+
+// takeOver finds what an earlier chain has completed in the place of a run. All
+// that the step needs comes from there too, so it would be asked the same again.
+// What it has cost is that chain's.
+func (l *chainLook) takeOver(key string, vars map[string]string) (StepResult, bool) {
+	for _, chain := range l.from {
+		for _, k := range []string{key, key + recoveryKey} {
+			rec, ok := l.find(stepID(chain, k))
+			if !ok {
+				break
+			}
+			out := ended(&rec)
+			out.setVars(vars)
+			if out.State != StepCompleted {
+				continue
+			}
+			out.Recovered, out.Resumed = k != key, true
+			out.Cost, out.Attempts = 0, 0
+			return out, true
+		}
+	}
+	return StepResult{}, false
+}
+
 // run looks at the task with a key. If there is none it is to be submitted.
 func (l *chainLook) run(key string, task func() (Task, error)) (StepResult, TaskRecord) {
-	out := StepResult{State: StepWaiting}
-	rec, exists := l.find(key)
-	if !exists {
-		err := l.refused[key]
-		if err == nil && !l.rec.State.Terminal() {
-			var t Task
-			if t, err = task(); err == nil {
-				l.ready = append(l.ready, stepTask{key, t})
-			}
-		}
-		if err != nil {
-			out.State, out.Outcome, out.Reason = StepFailed, OutcomeInvalid, err.Error()
-		}
-		return out, rec
-	}
-	out.TaskID, out.SlotID, out.Cost, out.Attempts, out.Started = rec.ID, rec.SlotID, rec.Cost, rec.Attempts, rec.First
-	if !rec.State.Terminal() {
-		out.State = StepRunning
+	rec, exists := l.find(stepID(l.rec.ID, key))
+	switch {
+	case exists && rec.State.Terminal():
+		return ended(&rec), rec
+	case exists:
 		l.live = append(l.live, rec.ID)
-		return out, rec
+		return StepResult{
+			State: StepRunning, TaskID: rec.ID, SlotID: rec.SlotID, Cost: rec.Cost, Attempts: rec.Attempts, Started: rec.First,
+		}, rec
 	}
+	err := l.refused[key]
+	if err == nil {
+		var t Task
+		if t, err = task(); err == nil {
+			err = t.validate()
+		}
+		if err == nil && !l.rec.State.Terminal() {
+			l.ready = append(l.ready, stepTask{key, t})
+		}
+	}
+	if err != nil {
+		return StepResult{State: StepFailed, Outcome: OutcomeInvalid, Reason: err.Error()}, rec
+	}
+	return StepResult{State: StepWaiting}, rec
+}
+
+// ended is what a task that has ended makes of its step.
+func ended(rec *TaskRecord) StepResult {
+	var out StepResult
+	out.TaskID, out.SlotID, out.Cost, out.Attempts, out.Started = rec.ID, rec.SlotID, rec.Cost, rec.Attempts, rec.First
 	out.Outcome, out.Ended = rec.Outcome, rec.Ended
 	res := rec.Result
 	if res == nil {
@@ -260,23 +383,30 @@ func (l *chainLook) run(key string, task func() (Task, error)) (StepResult, Task
 	if f := res.Failure; f != nil && f.Message != "" {
 		out.Reason = f.Message
 	}
-	return out, rec
+	return out
 }
 
-// setVars finds the output variables in the output.
-func (s *StepResult) setVars(paths map[string]string) error {
-	doc, err := readJSON(s.Output)
-	if err != nil {
-		return err
+// setVars finds the output variables in the output of what has completed. If
+// one is not there, it has failed.
+func (s *StepResult) setVars(paths map[string]string) {
+	if s.State != StepCompleted || len(paths) == 0 {
+		return
 	}
+	doc, err := readJSON(s.Output)
 	vars := make(map[string]string, len(paths))
 	for name, path := range paths {
+		if err != nil {
+			break
+		}
 		if vars[name], err = atPath(doc, path); err != nil {
-			return fmt.Errorf("%w (wanted for the variable %q)", err, name)
+			err = fmt.Errorf("%w (wanted for the variable %q)", err, name)
 		}
 	}
+	if err != nil {
+		s.State, s.Outcome, s.Reason = StepFailed, OutcomeSchema, "its output "+err.Error()
+		return
+	}
 	s.Vars = vars
-	return nil
 }
 
 // value returns what a reference of a step stands for. The plan has checked
@@ -361,7 +491,7 @@ func (s stepScope) task(a StepAction, after TaskID) (Task, error) {
 		t.Allowance = &Allowance{ID: string(s.l.rec.ID), Limit: chain.MaxCost}
 	}
 	if chain.OneSession {
-		if s.step < len(s.l.plan.steps)-1 || after == "" {
+		if s.step < len(s.l.plan.steps)-1 || step.OnFailure.RecoveryPrompt != "" && after == "" {
 			t.KeepSession = keepStepSession
 		}
 		if t.Session.Task = cmp.Or(after, s.l.sessionBefore(s.step)); t.Session.Task != "" {
@@ -393,10 +523,9 @@ func (s stepScope) prompt(a StepAction) (string, error) {
 // sessionBefore returns the last task before a step that has a session.
 func (l *chainLook) sessionBefore(i int) TaskID {
 	for i--; i >= 0; i-- {
-		name := l.plan.steps[i].Name
-		for _, key := range []string{name + ".recovery", name} {
-			if rec, ok := l.find(key); ok && rec.SessionID != "" {
-				return rec.ID
+		if id := l.steps[i].TaskID; id != "" {
+			if rec, ok := l.find(id); ok && rec.SessionID != "" {
+				return id
 			}
 		}
 	}

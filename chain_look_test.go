@@ -67,7 +67,10 @@ func playChain(t *testing.T, seed uint64, r *rand.Rand, plan *chainPlan) {
 	tasks := map[string]TaskRecord{}
 	rec := &TaskRecord{ID: "task-1", State: StateRunning, Chain: plan.chain}
 	look := func() *chainLook {
-		l := &chainLook{plan: plan, rec: rec, find: func(key string) (TaskRecord, bool) { t, ok := tasks[key]; return t, ok }}
+		l := &chainLook{plan: plan, rec: rec, find: func(id TaskID) (TaskRecord, bool) {
+			t, ok := tasks[strings.TrimPrefix(string(id), string(rec.ID)+".")]
+			return t, ok
+		}}
 		l.look()
 		return l
 	}

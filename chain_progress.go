@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
-	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -21,16 +20,9 @@ func (p *Pool) ChainProgress(ctx context.Context, id TaskID) (ChainResult, error
 	if r.Chain == nil {
 		return ChainResult{TaskID: id}, invalidField("task_id", "%s is a task and no chain", id)
 	}
-	if (r.State == StateCompleted || r.State == StateFailed) && r.Result.Steps != nil {
-		l := chainLook{rec: &r, steps: r.Result.Steps}
-		return l.result(time.Now()), nil
-	}
 	l, err := p.lookAt(ctx, &r)
 	if err != nil {
 		return ChainResult{TaskID: id}, err
-	}
-	if r.Result != nil && !slices.ContainsFunc(l.steps, func(s StepResult) bool { return s.TaskID != "" }) && r.Result.Steps != nil {
-		l.steps = r.Result.Steps // the store has forgotten the tasks
 	}
 	out := l.result(time.Now())
 	for i := range out.Steps {
@@ -39,8 +31,16 @@ func (p *Pool) ChainProgress(ctx context.Context, id TaskID) (ChainResult, error
 	return out, nil
 }
 
-// lookAt reads how a chain stands from the store.
+// lookAt reads how a chain stands from the store: from its result when it came
+// to its end, else from the tasks of its steps.
 func (p *Pool) lookAt(ctx context.Context, r *TaskRecord) (*chainLook, error) {
+	var told []StepResult
+	if r.Result != nil {
+		told = r.Result.Steps
+	}
+	if told != nil && r.State != StateCancelled {
+		return &chainLook{rec: r, steps: told}, nil
+	}
 	plan, err := r.Chain.plan()
 	if err != nil {
 		return nil, err
@@ -50,16 +50,31 @@ func (p *Pool) lookAt(ctx context.Context, r *TaskRecord) (*chainLook, error) {
 		return nil, err
 	}
 	var broken error
-	known := map[TaskID]TaskRecord{}
-	l := &chainLook{plan: plan, rec: r, find: func(key string) (TaskRecord, bool) {
-		rec, ok, err := p.stepTask(ctx, known, r.ID, from, key)
-		if err != nil {
-			broken = err
-		}
-		return rec, ok
-	}}
+	l := &chainLook{plan: plan, rec: r, from: from, find: p.finder(ctx, map[TaskID]TaskRecord{}, &broken)}
 	l.look()
+	if told != nil && !l.begun() {
+		l.steps = told // the store has forgotten the tasks
+	}
 	return l, broken
+}
+
+// settled returns the record of a task that has ended. What the steps of a
+// cancelled chain came to, and have cost, is known later than that it was
+// cancelled; it is looked up.
+func (p *Pool) settled(ctx context.Context, r TaskRecord) (TaskRecord, error) {
+	if r.Chain == nil || r.State != StateCancelled || r.Result == nil {
+		return r, nil
+	}
+	l, err := p.lookAt(ctx, &r)
+	if err != nil {
+		return r, err
+	}
+	r.Result = r.Result.clone()
+	r.Result.Steps, r.Result.Cost = l.steps, r.Cost
+	for i := range l.steps {
+		r.Result.Cost = addCost(r.Result.Cost, l.steps[i].Cost)
+	}
+	return r, nil
 }
 
 // cancelled is the result of a task that is cancelled on request.

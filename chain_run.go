@@ -10,7 +10,8 @@ import (
 )
 
 // maxRunningChains bounds how many chains a pool runs at once. They hold no
-// slot, but each keeps a claim alive.
+// slot, but each keeps a claim alive. What is submitted later waits, whatever
+// its priority.
 const maxRunningChains = 256
 
 // chains runs the chains that this pool has claimed, and tells who watches one
@@ -134,7 +135,10 @@ func (c *chains) claim(ctx context.Context) time.Time {
 
 // start runs a claimed chain.
 func (c *chains) start(r TaskRecord) {
-	run := &chainRun{p: c.p, rec: r, fence: r.Fence, wake: make(chan struct{}, 1), known: map[TaskID]TaskRecord{}, refused: map[string]error{}}
+	run := &chainRun{
+		p: c.p, id: r.ID, rec: r, fence: r.Fence, wake: make(chan struct{}, 1), known: map[TaskID]TaskRecord{}, refused: map[string]error{},
+		memo: newChainMemo(), all: true, // a cancellation since the claim went unnoticed
+	}
 	c.mu.Lock()
 	c.runs[r.ID] = run
 	c.mu.Unlock()
@@ -153,26 +157,37 @@ func (c *chains) start(r TaskRecord) {
 // saves reading them again: the store has the truth.
 type chainRun struct {
 	p     *Pool
-	rec   TaskRecord
+	id    TaskID
+	rec   TaskRecord // as it was at the last look
 	fence int64
 	plan  *chainPlan
-	from  []TaskID // earlier chains whose completed steps count
 	wake  chan struct{}
 
+	from    []TaskID // the chains that this one resumes
 	known   map[TaskID]TaskRecord
 	refused map[string]error // tasks that could not be submitted, by key
-	broken  error            // why the store could not be read
+	memo    *chainMemo
+	broken  error // why the store could not be read
 
 	mu    sync.Mutex
 	dirty []TaskID
+	self  bool // the chain itself is among them
 	all   bool // everything may have changed
 }
 
 func (r *chainRun) note(id TaskID) {
 	r.mu.Lock()
 	r.dirty = append(r.dirty, id)
+	r.self = r.self || id == r.id
 	r.mu.Unlock()
 	token(r.wake)
+}
+
+// unsure reports whether the chain itself may have changed since the last look.
+func (r *chainRun) unsure() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.self || r.all
 }
 
 func (r *chainRun) noteAll() {
@@ -184,7 +199,8 @@ func (r *chainRun) noteAll() {
 
 // run takes the chain to its end, or gives it back when the pool ends.
 func (r *chainRun) run(ctx context.Context) {
-	if err := r.prepare(ctx); err != nil {
+	var err error
+	if r.plan, err = r.rec.Chain.plan(); err != nil {
 		r.fail(err)
 		return
 	}
@@ -223,15 +239,6 @@ func (r *chainRun) run(ctx context.Context) {
 	}
 }
 
-// prepare makes the plan and finds the chains that this one goes on with.
-func (r *chainRun) prepare(ctx context.Context) (err error) {
-	if r.plan, err = r.rec.Chain.plan(); err != nil {
-		return err
-	}
-	r.from, err = r.p.resumedFrom(ctx, r.rec.Chain)
-	return err
-}
-
 // maxResumed bounds how many chains one can go on with, through one another.
 const maxResumed = 100
 
@@ -256,8 +263,8 @@ func (p *Pool) resumedFrom(ctx context.Context, c *Chain) ([]TaskID, error) {
 // look reads how the chain stands.
 func (r *chainRun) look(ctx context.Context) *chainLook {
 	r.mu.Lock()
-	dirty, all := r.dirty, r.all
-	r.dirty, r.all = nil, false
+	dirty, self, all := r.dirty, r.self, r.all
+	r.dirty, r.self, r.all = nil, false, false
 	r.mu.Unlock()
 	for id, rec := range r.known {
 		if all && !rec.State.Terminal() {
@@ -268,52 +275,47 @@ func (r *chainRun) look(ctx context.Context) *chainLook {
 		if rec, ok := r.known[id]; ok && !rec.State.Terminal() {
 			delete(r.known, id)
 		}
-		all = all || id == r.rec.ID
 	}
 	r.broken = nil
-	if all {
+	if r.from == nil && r.rec.Chain.Resume != "" {
+		r.from, r.broken = r.p.resumedFrom(ctx, r.rec.Chain)
+	}
+	if self || all {
 		if rec, err := r.p.store.Task(ctx, r.rec.ID); err == nil {
 			r.rec = rec
 		} else {
 			r.broken = err
 		}
 	}
-	l := &chainLook{plan: r.plan, rec: &r.rec, refused: r.refused, find: func(key string) (TaskRecord, bool) {
-		rec, ok, err := r.p.stepTask(ctx, r.known, r.rec.ID, r.from, key)
-		if err != nil {
-			r.broken = err
-		}
-		return rec, ok
-	}}
+	l := &chainLook{plan: r.plan, rec: &r.rec, from: r.from, refused: r.refused, memo: r.memo, find: r.p.finder(ctx, r.known, &r.broken)}
 	l.look()
 	if r.broken != nil {
-		r.noteAll()
+		r.memo = newChainMemo() // it may be wrong
+		r.mu.Lock()
+		r.all = true
+		r.mu.Unlock()
 	}
 	return l
 }
 
-// stepTask returns the task with a key of a chain, or what an earlier chain
-// that it goes on with has completed in its place.
-func (p *Pool) stepTask(ctx context.Context, known map[TaskID]TaskRecord, chain TaskID, from []TaskID, key string) (TaskRecord, bool, error) {
-	id := stepID(chain, key)
-	if rec, ok := known[id]; ok {
-		return rec, true, nil
-	}
-	rec, err := p.store.Task(ctx, id)
-	for i := 0; errors.Is(err, ErrUnknownTask) && i < len(from); i++ {
-		rec, err = p.store.Task(ctx, stepID(from[i], key))
-		if err == nil && rec.State != StateCompleted {
-			err = ErrUnknownTask
+// finder returns a function that finds tasks, in known or in the store. What is
+// found is kept in known, and the error of a store that cannot be read in broken.
+func (p *Pool) finder(ctx context.Context, known map[TaskID]TaskRecord, broken *error) func(TaskID) (TaskRecord, bool) {
+	return func(id TaskID) (TaskRecord, bool) {
+		if rec, ok := known[id]; ok {
+			return rec, true
 		}
+		rec, err := p.store.Task(ctx, id)
+		switch {
+		case errors.Is(err, ErrUnknownTask):
+			return TaskRecord{}, false
+		case err != nil:
+			*broken = fmt.Errorf("read step %s: %w", id, err)
+			return TaskRecord{}, false
+		}
+		known[id] = rec
+		return rec, true
 	}
-	switch {
-	case errors.Is(err, ErrUnknownTask):
-		return TaskRecord{}, false, nil
-	case err != nil:
-		return TaskRecord{}, false, fmt.Errorf("read step %s: %w", id, err)
-	}
-	known[id] = rec
-	return rec, true, nil
 }
 
 // advance does what can be done now: it submits what is ready, or ends the
@@ -349,6 +351,9 @@ func (r *chainRun) advance(ctx context.Context) (again, over bool) {
 			return false, false
 		}
 		for _, t := range l.ready {
+			if r.unsure() || r.p.sched.isClosed() {
+				break // look again, before more is started
+			}
 			if err := r.submit(ctx, t); err != nil {
 				if ctx.Err() == nil {
 					r.p.log.Warn("step cannot be submitted yet", "task", r.rec.ID, "step", t.key, "err", err)
@@ -425,8 +430,10 @@ func (r *chainRun) leave(ctx context.Context) {
 	case r.rec.State != StateRunning || r.rec.Fence != r.fence:
 	case r.broken == nil && l.over():
 		r.finish(l)
+	case r.p.durable && l.begun():
+		r.write(Transition{To: StatePending, Attempt: r.attempt(OutcomeLost)})
 	case r.p.durable:
-		r.write(Transition{To: StatePending}) // unused: it goes on where it is
+		r.write(Transition{To: StatePending}) // unused
 	default:
 		res := r.p.endedEarly(r.rec, OutcomeCancelled, errNoLater)
 		res.Steps = l.steps

@@ -26,9 +26,6 @@ func (p *Pool) SubmitChain(ctx context.Context, c Chain, o ChainOptions) (TaskID
 
 func (p *Pool) createChain(ctx context.Context, r TaskRecord) (TaskID, error) {
 	r, _, err := p.create(ctx, r)
-	if err == nil {
-		p.chains.kick()
-	}
 	return r.ID, err
 }
 
@@ -190,9 +187,12 @@ func (p *Pool) checkResume(ctx context.Context, c *Chain) error {
 
 // checkSteps checks the tasks that the steps will be, as far as they are known.
 func (p *Pool) checkSteps(plan *chainPlan, r *TaskRecord) error {
-	l := &chainLook{plan: plan, rec: r, steps: make([]StepResult, len(plan.steps)), find: func(string) (TaskRecord, bool) { return TaskRecord{}, false }}
+	l := &chainLook{plan: plan, rec: r, steps: make([]StepResult, len(plan.steps)), taken: make([]bool, len(plan.steps)), find: func(TaskID) (TaskRecord, bool) { return TaskRecord{}, false }}
 	for i := range plan.steps {
 		t, err := stepScope{l: l, step: i, item: &stepItem{}}.task(plan.steps[i].Action, "")
+		if d := plan.steps[i].Action.Definition; err == nil && d != nil && plan.chain.OneSession && i > 0 && d.Config.SystemPrompt+d.Config.AppendPrompt != "" {
+			err = invalidField("action.skill", "has a system prompt, and the step continues a session, which keeps its own")
+		}
 		if err == nil {
 			t.Prompt = "." // what it will be is not known
 			err = t.validate()

@@ -85,7 +85,10 @@ func (p *Pool) whyPending(ctx context.Context, r TaskRecord) (reason string, unt
 	if h := p.gate.hopeless(); h != nil {
 		return h.Reason, until, nil
 	}
-	if p.sched.isPaused() {
+	if r.Chain != nil && !r.NotBefore.After(now) {
+		return fmt.Sprintf("%d chains run here, as many as may, or the next look at the queue is due", len(p.chains.running())), until, nil
+	}
+	if p.sched.isPaused() && r.Chain == nil {
 		return "dispatch is paused; resume it", until, nil
 	}
 	if h := p.gate.holding(); h != nil {
@@ -95,9 +98,6 @@ func (p *Pool) whyPending(ctx context.Context, r TaskRecord) (reason string, unt
 		if b, err := p.store.Task(ctx, before); err == nil && b.State == StatePendingReview {
 			return fmt.Sprintf("continues the session of task %s, whose result waits for a review", before), until, nil
 		}
-	}
-	if r.Chain != nil && !r.NotBefore.After(now) {
-		return fmt.Sprintf("%d chains run here, as many as may, or the next look at the queue is due", len(p.chains.running())), until, nil
 	}
 	if r.NotBefore.After(now) {
 		if r.Attempts > 0 {

@@ -127,7 +127,7 @@ func (s *MemoryStore) CreateTask(ctx context.Context, r TaskRecord) (TaskRecord,
 	if s.tasks[rec.ID] != nil {
 		return TaskRecord{}, false, fmt.Errorf("task %s: %w", rec.ID, ErrDuplicate)
 	}
-	t := &memTask{rec: rec}
+	t := &memTask{rec: rec, chain: s.chainOf(rec)}
 	s.tasks[rec.ID] = t
 	s.list(t)
 	if key.key != "" {
@@ -138,8 +138,17 @@ func (s *MemoryStore) CreateTask(ctx context.Context, r TaskRecord) (TaskRecord,
 	}
 	s.counts[StatePending]++
 	s.queue.add(t)
+	s.waits(t, 1)
 	s.tell(t)
 	return rec.clone(), true, nil
+}
+
+// chainOf returns the chain whose step a new task runs, or nil.
+func (s *MemoryStore) chainOf(r *TaskRecord) *memTask {
+	if parent := s.tasks[r.Task.Parent]; parent != nil && parent.rec.Chain != nil && chainOf(r.ID) == r.Task.Parent {
+		return parent
+	}
+	return nil
 }
 
 // allow notes that one more task has the allowance.

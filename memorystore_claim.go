@@ -116,11 +116,13 @@ func (s *MemoryStore) reserve(t *memTask, terms BudgetTerms) (Microdollars, *Bud
 	var room [2]funds
 	budgets := room[:0]
 	if a := t.rec.Task.Allowance; a != nil {
-		budgets = append(budgets, s.allowances[a.ID].funds)
+		m := s.allowances[a.ID]
+		m.share = max(1, min(terms.Share, m.waiting))
+		budgets = append(budgets, m.funds)
 	}
 	if terms.Limit != 0 {
 		sums := s.ledger.since(terms.Since)
-		budgets = append(budgets, funds{scope: ScopePool, limit: terms.Limit, spent: sums.Spent, reserved: sums.Reserved})
+		budgets = append(budgets, funds{scope: ScopePool, limit: terms.Limit, spent: sums.Spent, reserved: sums.Reserved, share: max(1, terms.Share)})
 	}
 	return terms.reserve(t.rec, budgets)
 }
@@ -173,11 +175,20 @@ func (s *MemoryStore) moved(t *memTask, from TaskState) {
 	s.counts[t.rec.State]++
 	if from == StatePending {
 		s.queue.remove(t)
+		s.waits(t, -1)
 	}
 	if t.rec.State == StatePending {
 		s.queue.add(t)
+		s.waits(t, 1)
 	}
 	s.tell(t)
+}
+
+// waits counts a task of an allowance that begins or ends to wait.
+func (s *MemoryStore) waits(t *memTask, by int) {
+	if a := t.rec.Task.Allowance; a != nil {
+		s.allowances[a.ID].waiting += by
+	}
 }
 
 // countTags counts a claim of r that begins or ends, by its tags. That of a

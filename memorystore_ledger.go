@@ -18,6 +18,7 @@ func addCost(a, b Microdollars) Microdollars {
 type funds struct {
 	scope                  string
 	limit, spent, reserved Microdollars
+	share                  int // among how many claims what is left is shared, at least one
 }
 
 // left returns what can still be reserved.
@@ -58,7 +59,7 @@ func (b BudgetTerms) reserve(r *TaskRecord, budgets []funds) (Microdollars, *Bud
 			if left == 0 {
 				return 0, f.refuse(MinShare)
 			}
-			need = min(need, left, max(left/Microdollars(max(b.Share, 1)), MinShare))
+			need = min(need, left, max(left/Microdollars(f.share), MinShare))
 		}
 	}
 	for _, f := range budgets {
@@ -72,7 +73,8 @@ func (b BudgetTerms) reserve(r *TaskRecord, budgets []funds) (Microdollars, *Bud
 // memAllowance is what became of an allowance.
 type memAllowance struct {
 	funds
-	tasks int // that have it and are kept
+	tasks   int // that have it and are kept
+	waiting int // of them
 }
 
 // memLedger holds the sums of money.

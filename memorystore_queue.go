@@ -14,6 +14,8 @@ type memTask struct {
 	claims  []memClaim // by fence
 	passed  int        // how often it was passed over for a warm process
 	retired bool       // it is terminal, and nothing is to be recorded of it any more
+	chain   *memTask   // whose step it runs, or nil
+	steps   []*memTask // of a chain: those that are retired before it
 
 	queue *taskHeap // where it waits, or nil
 	pos   int       // in queue

@@ -7,10 +7,11 @@ import "slices"
 // are more, the one that ended first is dropped with its attempts and its
 // idempotency key: it is unknown from then on. Zero or less keeps all.
 //
-// A cancelled task is kept at least until the attempt of its last holder is
-// recorded. Sums of money stay as they are; those of an allowance are kept as
-// long as a task with it is. Beyond the last 100,000 costs, the sum for a new
-// [LedgerQuery].Since is exact to the minute and counts the whole one.
+// The steps of a chain are kept until it has ended. A cancelled task is kept at
+// least until the attempt of its last holder is recorded. Sums of money stay as
+// they are; those of an allowance are kept as long as a task with it is. Beyond
+// the last 100,000 costs, the sum for a new [LedgerQuery].Since is exact to the
+// minute and counts the whole one.
 func (s *MemoryStore) Retain(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,7 +26,12 @@ func (s *MemoryStore) retire(t *memTask) {
 		return
 	}
 	t.retired = true
-	s.ended = append(s.ended, t)
+	if c := t.chain; c != nil && !c.retired {
+		c.steps = append(c.steps, t)
+		return
+	}
+	s.ended = append(append(s.ended, t.steps...), t)
+	t.steps = nil
 	s.trim()
 }
 

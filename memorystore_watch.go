@@ -60,7 +60,7 @@ func (s *MemoryStore) unwatch(w *watcher) {
 
 // tell tells the watchers of the task's state.
 func (s *MemoryStore) tell(t *memTask) {
-	c := Change{TaskID: t.rec.ID, State: t.rec.State, SlotID: t.rec.SlotID}
+	c := Change{TaskID: t.rec.ID, State: t.rec.State, SlotID: t.rec.SlotID, Chain: t.rec.Chain != nil}
 	if c.State.Terminal() {
 		c.Outcome = t.rec.Outcome
 	}

@@ -213,6 +213,9 @@ func (p *Pool) follow(changes <-chan Change) {
 			p.interrupt(c.TaskID, errCancelled)
 		}
 		p.chains.changed(c.TaskID)
+		if c.Chain && c.State == StatePending {
+			p.chains.kick()
+		}
 		if c.State != StateRunning {
 			p.sched.kick()
 		}
@@ -349,6 +352,10 @@ func (p *Pool) Wait(ctx context.Context, id TaskID) (TaskResult, error) {
 	if err != nil {
 		return TaskResult{TaskID: id, State: r.State}, err
 	}
+	// What was waited for is there, also when ctx has just ended.
+	if r, err = p.settled(context.WithoutCancel(ctx), r); err != nil {
+		return TaskResult{TaskID: id, State: r.State}, err
+	}
 	return outcome(r)
 }
 
@@ -395,7 +402,11 @@ func (p *Pool) Task(ctx context.Context, id TaskID) (TaskRecord, error) {
 	if err := p.usable(); err != nil {
 		return TaskRecord{}, err
 	}
-	return p.store.Task(ctx, id)
+	r, err := p.store.Task(ctx, id)
+	if err != nil {
+		return r, err
+	}
+	return p.settled(ctx, r)
 }
 
 // Attempts returns the ended attempts of a task, in order.

@@ -110,6 +110,7 @@ type Change struct {
 	State   TaskState
 	Outcome Outcome // with a terminal state
 	SlotID  string  // of the last attempt
+	Chain   bool    // the task is a chain
 	Lost    bool
 }
 
@@ -151,7 +152,8 @@ const MaxPassed = 8
 // A task with a cap needs the cap less what its attempts have cost. Without
 // one it needs an equal share, for Share claims, of what is left, but at least
 // [MinShare] or what is left if that is less; of two budgets the smaller
-// amount counts. That is reserved. A task with neither a cap nor a budget
+// amount counts. What is left of an allowance is shared among no more claims
+// than pending tasks have it. That is reserved. A task with neither a cap nor a budget
 // needs nothing, and nothing is reserved for it.
 //
 // When a need is more than is left, the claim fails with a [*BudgetExhausted]

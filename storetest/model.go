@@ -156,18 +156,24 @@ func (m *model) money(t *modelTask, b claudepool.BudgetTerms) (claudepool.Microd
 	}
 	type budget struct {
 		claudepool.BudgetExhausted
-		left claudepool.Microdollars
+		left, share claudepool.Microdollars
 	}
 	var budgets []budget
-	enter := func(scope string, limit claudepool.Microdollars, l claudepool.Ledger) {
+	enter := func(scope string, limit claudepool.Microdollars, l claudepool.Ledger, share int) {
 		left := max(0, limit-l.Spent-l.Reserved) // the model is not asked for sums that overflow
-		budgets = append(budgets, budget{claudepool.BudgetExhausted{Scope: scope, Limit: limit, Spent: l.Spent, Reserved: l.Reserved}, left})
+		budgets = append(budgets, budget{claudepool.BudgetExhausted{Scope: scope, Limit: limit, Spent: l.Spent, Reserved: l.Reserved}, left, claudepool.Microdollars(max(1, share))})
 	}
 	if a := t.Task.Allowance; a != nil {
-		enter(a.ID, m.limits[a.ID], m.sums(time.Time{}, a.ID))
+		waiting := 0
+		for _, o := range m.tasks {
+			if o.State == claudepool.StatePending && o.Task.Allowance != nil && o.Task.Allowance.ID == a.ID {
+				waiting++
+			}
+		}
+		enter(a.ID, m.limits[a.ID], m.sums(time.Time{}, a.ID), min(b.Share, waiting))
 	}
 	if b.Limit != 0 {
-		enter(claudepool.ScopePool, b.Limit, m.sums(b.Since, ""))
+		enter(claudepool.ScopePool, b.Limit, m.sums(b.Since, ""), b.Share)
 	}
 	var need claudepool.Microdollars
 	switch limit := cmp.Or(t.Task.Overrides.MaxCost, b.DefaultCap); {
@@ -184,11 +190,7 @@ func (m *model) money(t *modelTask, b claudepool.BudgetTerms) (claudepool.Microd
 				f.Needed = cent
 				return 0, &f.BudgetExhausted
 			}
-			share := f.left
-			if b.Share > 1 {
-				share = f.left / claudepool.Microdollars(b.Share)
-			}
-			need = min(need, min(max(share, cent), f.left))
+			need = min(need, min(max(f.left/f.share, cent), f.left))
 		}
 	}
 	for _, f := range budgets {

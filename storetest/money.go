@@ -87,7 +87,7 @@ var reserveTests = []test{
 				name: "a negative limit pays for nothing", cap: 1, budget: claudepool.BudgetTerms{Limit: -5},
 				refused: &claudepool.BudgetExhausted{Scope: claudepool.ScopePool, Limit: -5, Needed: 1},
 			},
-			{name: "an allowance without a limit", allowance: 40 * cent, budget: claudepool.BudgetTerms{Share: 4}, want: 10 * cent},
+			{name: "an allowance without a limit", allowance: 40 * cent, budget: claudepool.BudgetTerms{Share: 4}, want: 40 * cent},
 			{name: "the smaller share of two budgets", allowance: 40 * cent, budget: claudepool.BudgetTerms{Limit: 20 * cent, Share: 4}, want: 5 * cent},
 			{name: "a cap within both budgets", cap: 30, allowance: 30, budget: claudepool.BudgetTerms{Limit: 100}, want: 30},
 			{
@@ -411,6 +411,29 @@ var allowanceTests = []test{
 		s.wantRefused("c", claudepool.BudgetExhausted{Scope: "fan", Spent: 20, Reserved: 50, Limit: 100, Needed: 50})
 		s.finish(b, 30)
 		s.claimIs("c")
+	}},
+	{"it is shared among no more claims than tasks of it wait", func(t *testing.T, s *store) {
+		for _, id := range []string{"a", "b", "c"} {
+			s.create(id, allowed("fan", 60*cent))
+		}
+		s.create("d") // has another budget
+		for i, want := range []claudepool.Microdollars{20 * cent, 20 * cent, 20 * cent} {
+			got := s.claim(terms(claudepool.BudgetTerms{Share: 8}))
+			if got.Claim.Reserved != want {
+				t.Errorf("claim %d reserved %v, want %v", i, got.Claim.Reserved, want)
+			}
+		}
+		s.create("e", allowed("other", 60*cent))
+		s.create("f", allowed("other", 60*cent))
+		s.claimIs("d")
+		first := s.claim(terms(claudepool.BudgetTerms{Share: 8}))
+		if first.Claim.Reserved != 30*cent {
+			t.Errorf("reserved %v of two that wait, want half", first.Claim.Reserved)
+		}
+		s.finish(first, 10*cent)
+		if last := s.claim(terms(claudepool.BudgetTerms{Share: 8})); last.Claim.Reserved != 50*cent {
+			t.Errorf("reserved %v, want all that is left for the last one", last.Claim.Reserved)
+		}
 	}},
 	{"others neither use it nor are bound by it", func(t *testing.T, s *store) {
 		s.create("a", capped(1000))
