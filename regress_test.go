@@ -24,6 +24,16 @@ type faultyStore struct {
 	tasks      func(claudepool.TaskFilter) error
 	transition func(claudepool.Transition) error
 	claimed    func(claudepool.TaskRecord)
+	context    func() error
+}
+
+func (s *faultyStore) Context(ctx context.Context) (map[string]string, error) {
+	if s.context != nil {
+		if err := s.context(); err != nil {
+			return nil, err
+		}
+	}
+	return s.PoolStore.Context(ctx)
 }
 
 func (s *faultyStore) Task(ctx context.Context, id claudepool.TaskID) (claudepool.TaskRecord, error) {
@@ -321,4 +331,22 @@ func TestP5AClaimUnderWayIsGivenBackWhenThePoolEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAStoreThatIsLockedForAMomentIsNoCrash(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		left := 3
+		s := &faultyStore{PoolStore: stored(t), context: func() error {
+			if left--; left >= 0 {
+				return errLocked
+			}
+			return nil
+		}}
+		p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}, Store: s})
+		id := submit(t, p, claudepool.Task{Prompt: "x"})
+		if r := wait(t, p, id); r.Outcome != claudepool.OutcomeOK || r.Attempts != 1 {
+			t.Errorf("the task ended %s after %d attempts, want ok after one", r.Outcome, r.Attempts)
+		}
+	})
 }

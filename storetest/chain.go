@@ -53,6 +53,25 @@ var chainTests = []test{
 		wantError(t, "the first holder's transition", err, claudepool.ErrFenced)
 		s.move(again, claudepool.StateCompleted)
 	}},
+	{"its changes say that it is a chain", func(t *testing.T, s *store) {
+		changes := s.watch(t.Context())
+		s.create("a", chained)
+		s.create("b")
+		s.move(s.claimIs("a", chains), claudepool.StateCompleted, costing(0))
+		var got []claudepool.Change
+		for range 4 {
+			got = append(got, next(t, changes))
+		}
+		want := []claudepool.Change{
+			{TaskID: "a", State: claudepool.StatePending, Chain: true},
+			{TaskID: "b", State: claudepool.StatePending},
+			{TaskID: "a", State: claudepool.StateRunning, SlotID: "slot-0", Chain: true},
+			{TaskID: "a", State: claudepool.StateCompleted, SlotID: "slot-0", Chain: true},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("changes (-want +got):\n%s", diff)
+		}
+	}},
 	{"chains go by priority, then by id, and wait for their earliest start", func(t *testing.T, s *store) {
 		s.create("d", chained, priority(1))
 		s.create("c", chained)
