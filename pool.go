@@ -86,6 +86,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	if err := cfg.registries(); err != nil {
 		return nil, err
 	}
+	cfg.Agent.DisallowedTools = union(cfg.Agent.DisallowedTools, cfg.guards())
 	p := &Pool{
 		cfg:      cfg,
 		log:      cfg.Logger,

@@ -4,6 +4,7 @@ package claudepool_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -107,5 +108,35 @@ steps:
 	}
 	if n := len(api.Requests()); n != 5 {
 		t.Errorf("the API was asked %d times, want 5", n)
+	}
+}
+
+// TestRealP13ASlotCannotWriteSkills: one that may edit files gives itself no
+// tools that way.
+func TestRealP13ASlotCannotWriteSkills(t *testing.T) {
+	dir := t.TempDir()
+	skills, err := claudepool.NewSkillRegistry(claudepool.SourceOptions{Project: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cli := claudetest.CLI(t)
+	iso := claudetest.Isolate(t, claudetest.NewAPI(t, claudetest.Directives))
+	p := build(t, claudepool.PoolConfig{
+		ClaudePath: cli, Env: iso.Env, WorkDir: dir, Skills: skills,
+		Agent: claudepool.AgentConfig{PermissionMode: claude.PermissionAcceptEdits},
+	})
+	evil := filepath.Join(".claude-pool", "skills", "code_review", "SKILL.md")
+	r, err := p.Run(t.Context(), claudepool.Task{Prompt: "[[write:" + filepath.Join(dir, evil) + ":evil]][[write:" + filepath.Join(dir, "good") + ":good]]"})
+	if err == nil && r.Outcome != claudepool.OutcomePartlyDenied {
+		t.Errorf("the task ended %s, want partly_denied", r.Outcome)
+	}
+	if _, err := os.Stat(filepath.Join(dir, evil)); err == nil {
+		t.Error("the slot wrote a skill")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "good")); err != nil {
+		t.Errorf("other files cannot be written either: %v (%+v)", err, r.Failure)
+	}
+	if s, err := p.Skills().Skill("code_review"); err != nil || s.Source != claudepool.SourceBuiltin {
+		t.Errorf("code_review comes from %s (%v)", s.Source, err)
 	}
 }
