@@ -1,7 +1,6 @@
 package claudepool
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,9 +43,27 @@ func (r *TaskRecord) asks() string {
 	return fmt.Sprintf(reworkPrompt, r.Feedback)
 }
 
-// compose makes the prompt of the turn: the run context, unless the
-// conversation has it already, the messages to the slot, and what is asked.
+// composeTries is how often the store is asked for what a prompt needs: that it
+// fails for a moment is no fault of the task.
+const composeTries = 5
+
+// compose makes the prompt of the turn.
 func (a *attempt) compose() (claude.Prompt, error) {
+	for try := 1; ; try++ {
+		prompt, err := a.prompting()
+		if err == nil || errors.Is(err, ErrClosed) || a.ctx.Err() != nil || try == composeTries {
+			return prompt, err
+		}
+		select {
+		case <-time.After(backoff(100*time.Millisecond, 2*time.Second, try)):
+		case <-a.ctx.Done():
+		}
+	}
+}
+
+// prompting puts the prompt together: the run context, unless the conversation
+// has it already, the messages to the slot, and what is asked.
+func (a *attempt) prompting() (claude.Prompt, error) {
 	t := &a.rec.Task
 	prompt := claude.Prompt{Text: a.rec.asks()}
 	before := ""
@@ -55,13 +72,13 @@ func (a *attempt) compose() (claude.Prompt, error) {
 		if t.Commands && strings.HasPrefix(t.Prompt, "/") {
 			return prompt, nil // with anything before it, it would be no command
 		}
-		values, err := patiently(a.ctx, a.p.store.Context)
+		values, err := a.p.store.Context(a.ctx)
 		if err != nil {
 			return claude.Prompt{}, fmt.Errorf("read the run context: %w", err)
 		}
 		before = contextBlock(values)
 	}
-	waiting, err := patiently(a.ctx, func(ctx context.Context) ([]Message, error) { return a.p.store.Messages(ctx, a.s.id) })
+	waiting, err := a.p.store.Messages(a.ctx, a.s.id)
 	if err != nil {
 		return claude.Prompt{}, fmt.Errorf("read the messages to %s: %w", a.s.id, err)
 	}
@@ -72,24 +89,6 @@ func (a *attempt) compose() (claude.Prompt, error) {
 	a.given = given
 	prompt.Text = before + block + prompt.Text
 	return prompt, nil
-}
-
-// readTries is how often the store is asked for what a prompt needs.
-const readTries = 5
-
-// patiently asks a store that fails a few times, with growing pauses: an error
-// of the store is no fault of the task.
-func patiently[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
-	for try := 1; ; try++ {
-		v, err := read(ctx)
-		if err == nil || errors.Is(err, ErrClosed) || ctx.Err() != nil || try == readTries {
-			return v, err
-		}
-		select {
-		case <-time.After(backoff(100*time.Millisecond, 2*time.Second, try)):
-		case <-ctx.Done():
-		}
-	}
 }
 
 // contextBlock writes the run context the way every prompt begins with it.

@@ -25,7 +25,7 @@ func (s *Server) instructions() string {
 	line(ToolsetContext, "Facts that all later tasks need: context_set.")
 	line(ToolsetCore, "State pending or running is no failure: the work goes on. Call pool_wait with the ids, never submit it again. Give an idempotency_key when you might repeat a call.")
 	line(ToolsetCore, "Only success true means done. Else outcome says why and note what to do; pool_explain says why a task waits; pool_retry tries it again.")
-	b.WriteString(fmt.Sprintf("\n- Slots may do what their permission mode allows; this server's limit is %s (plan only reads). Ask with overrides.permission_mode. Slots may share one folder: do not let two tasks edit the same files.", s.opts.MaxPermissionMode))
+	b.WriteString(fmt.Sprintf("\n- Slots may do what their permission mode allows; this server's limit is %s (plan only reads, but for tools allowed by name). Ask with overrides.permission_mode. Slots may share one folder: do not let two tasks edit the same files.", s.opts.MaxPermissionMode))
 	b.WriteString("\n- Money is shared: cap tasks with overrides.max_budget_usd, use a cheaper model or a lower effort for simple ones. With overrides.json_schema the answer comes as structured_output.")
 	line(ToolsetCore, "Long output is cut: read on with pool_result and next_offset.")
 	return b.String()

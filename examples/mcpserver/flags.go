@@ -100,7 +100,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	both("e", "effort", "how long the model may think: `"+oneOf(claude.Efforts())+"`", choice(&c.Agent.Effort, claude.Efforts()))
 	both("s", "system-prompt", "replaces the CLI's own system `prompt`", text(&c.Agent.SystemPrompt))
 	both("p", "permission-mode", "what the slots may do without asking, and the loosest `mode` that a task may ask for:\n"+
-		oneOf(claude.PermissionModes())+" (default plan, which only reads)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
+		oneOf(claude.PermissionModes())+" (default plan, which only reads, but for what a task or a skill allows by name)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
 	f.BoolVar(&c.AllowBypass, "allow-bypass", false, "allow bypassPermissions, in --permission-mode and to tasks that ask for it")
 	both("b", "budget-usd", "what all tasks together may cost, in `dollars` (default: no limit)", dollars(&c.Budget))
 	both("", "budget-window", "which spending counts: `"+oneOf(claudepool.BudgetWindows())+"` (default run)", choice(&c.Window, claudepool.BudgetWindows()))

@@ -11,15 +11,15 @@
 //
 //	{
 //	  "mcpServers": {
-//	    "pool": {
+//	    "claudepool": {
 //	      "command": "mcpserver",
 //	      "args": ["--slots", "3", "--budget-usd", "5", "--permission-mode", "acceptEdits"]
 //	    }
 //	  }
 //	}
 //
-// Without flags there are two slots in plan mode, which only read, and no
-// limit to what they may spend. Tasks cannot ask for a looser permission mode
+// Without flags there are two slots in plan mode, which only read, but for tools
+// that a task or a skill allows by name, and no limit to what they may spend. Tasks cannot ask for a looser permission mode
 // than --permission-mode, nor for more money than --budget-usd. Slots load the
 // MCP servers of --mcp-config and no others.
 //
@@ -27,7 +27,7 @@
 // .claude-pool of your home folder (--no-global-skills) and of the project
 // (--no-project-skills; --skills-dir takes another folder of skills in its
 // place), the last winning over the first. --disable-skill leaves some out. Each
-// skill is a prompt of the server too, such as /mcp__pool__code_review in the
+// skill is a prompt of the server too, such as /mcp__claudepool__code_review in the
 // Claude CLI. --toolsets serves some of the tools only.
 //
 // Standard output carries the protocol and nothing else; the log goes to
