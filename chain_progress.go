@@ -58,11 +58,10 @@ func (p *Pool) lookAt(ctx context.Context, r *TaskRecord) (*chainLook, error) {
 	return l, broken
 }
 
-// settled returns the record of a task that has ended. What the steps of a
-// cancelled chain came to, and have cost, is known later than that it was
-// cancelled; it is looked up.
+// settled returns the record of a chain. What the steps of a cancelled one came
+// to, and have cost, is known later than that it was cancelled: it is looked up.
 func (p *Pool) settled(ctx context.Context, r TaskRecord) (TaskRecord, error) {
-	if r.Chain == nil || r.State != StateCancelled || r.Result == nil {
+	if r.State != StateCancelled || r.Result == nil {
 		return r, nil
 	}
 	l, err := p.lookAt(ctx, &r)

@@ -353,9 +353,10 @@ func (p *Pool) Wait(ctx context.Context, id TaskID) (TaskResult, error) {
 	if err != nil {
 		return TaskResult{TaskID: id, State: r.State}, err
 	}
-	// What was waited for is there, also when ctx has just ended.
-	if r, err = p.settled(context.WithoutCancel(ctx), r); err != nil {
-		return TaskResult{TaskID: id, State: r.State}, err
+	if r.Chain != nil { // what was waited for is there, also when ctx has just ended
+		if r, err = p.settled(context.WithoutCancel(ctx), r); err != nil {
+			return TaskResult{TaskID: id, State: r.State}, err
+		}
 	}
 	return outcome(r)
 }
@@ -404,7 +405,7 @@ func (p *Pool) Task(ctx context.Context, id TaskID) (TaskRecord, error) {
 		return TaskRecord{}, err
 	}
 	r, err := p.store.Task(ctx, id)
-	if err != nil {
+	if err != nil || r.Chain == nil {
 		return r, err
 	}
 	return p.settled(ctx, r)
