@@ -12,6 +12,9 @@ import (
 // outlived their leader: nobody works with their output any more.
 const strayGrace = 500 * time.Millisecond
 
+// cleanLooks is how often in a row nothing must be left.
+const cleanLooks = 3
+
 // ending is one run of [Tree.End], shared by all who call it meanwhile.
 type ending struct {
 	hurry func()        // no more politeness
@@ -199,22 +202,23 @@ func (t *Tree) remains() ([]Proc, error) {
 // and returns what it ended. It sends SIGTERM, and after grace SIGKILL; a ctx
 // that ends means SIGKILL at once. list may name a process twice.
 //
-// Nothing left means twice in a row: a process that is just being replaced by
-// another program shows no environment for an instant, and one that was forked
-// during a look may have been missed by it.
+// Nothing left means several times in a row: a process that is just being
+// replaced by another program shows no environment for an instant, which is
+// longer on a busy machine, and one that was forked during a look may have been
+// missed by it.
 func sweep(ctx context.Context, grace time.Duration, list func() ([]Proc, error)) ([]Proc, error) {
 	var ended []Proc
 	seen := make(map[[2]uint64]bool)
 	begin := time.Now()
 	clean := 0
-	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+	for pause := 4 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		procs, err := list()
 		if err != nil {
 			return ended, err
 		}
 		if len(procs) > 0 {
 			clean = 0
-		} else if clean++; clean == 2 {
+		} else if clean++; clean == cleanLooks {
 			return ended, nil
 		}
 		kill := ctx.Err() != nil || time.Since(begin) >= grace
