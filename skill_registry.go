@@ -19,6 +19,10 @@ type RegisteredSkill struct {
 	Source Source `json:"source"`
 	// Path is the file it was read from; empty for one added at run time.
 	Path string `json:"path,omitempty"`
+	// Problem says what is wrong, as path:line: message, with a file that would
+	// count if it could be used; while it cannot, this older or weaker text
+	// does. Empty if there is none.
+	Problem string `json:"problem,omitempty"`
 }
 
 // SkillFilter selects skills. Zero fields select all.
@@ -59,7 +63,7 @@ func NewSkillRegistry(o SourceOptions) (*SkillRegistry, error) {
 func skillFile(name string) string { return path.Join(name, "SKILL.md") }
 
 func registeredSkill(it catalog.Item[Skill]) RegisteredSkill {
-	return RegisteredSkill{Skill: it.Value.clone(), Source: Source(it.Source), Path: it.Path}
+	return RegisteredSkill{Skill: it.Value.clone(), Source: Source(it.Source), Path: it.Path, Problem: firstProblem(it.Broken)}
 }
 
 // Skill returns the skill of a name as its file is now. An unknown name is
@@ -122,7 +126,9 @@ func (r *SkillRegistry) Remove(name string) error { return r.r.remove(name) }
 // returns the path of its SKILL.md. From then on the file counts, and can be
 // edited. Empty means the project's folder of skills; else dir must be that one
 // or the global one, relative to the project or not. What is there is never
-// written over ([fs.ErrExist]).
+// written over ([fs.ErrExist]). A skill whose file would be too large, or would
+// not count because another one has its name, is an [*InvalidError], and
+// nothing has changed.
 func (r *SkillRegistry) Save(name, dir string) (string, error) {
 	s, ok := r.r.items.Added(name)
 	if !ok {
@@ -133,8 +139,13 @@ func (r *SkillRegistry) Save(name, dir string) (string, error) {
 		return "", invalidField("name", "is that of a skill from the source %s (%s); only what was added at run time can be saved", it.Source, it.Path)
 	}
 	data, err := renderSkill(s)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
+	case len(s.Config.Settings) > 0:
+		return "", invalidField("config.settings", "cannot be kept in a file; see docs/skills.md")
+	case len(data) > catalog.MaxSize:
+		return "", invalidField("prompt", "with all else makes a file of %d bytes, more than %d; make it shorter", len(data), catalog.MaxSize)
 	}
 	file, err := r.r.write(name, dir, data)
 	if err == nil {

@@ -162,7 +162,29 @@ func (r *registry[T]) get(name string) (catalog.Item[T], error) {
 	case r.items.Disabled(name):
 		return it, fmt.Errorf("%w: %q is disabled here", r.unknown, name)
 	}
+	var broken []catalog.Problem
+	for _, p := range r.items.Problems() {
+		if p.Item == name {
+			broken = append(broken, p)
+		}
+	}
+	if len(broken) > 0 {
+		return it, fmt.Errorf("%w %q; there is a file, but %s", r.unknown, name, firstProblem(broken))
+	}
 	return it, fmt.Errorf("%w %q%s", r.unknown, name, nearest(name, r.items.Names()))
+}
+
+// firstProblem is the first of some problems in words, and how many more there
+// are; empty if there are none.
+func firstProblem(all []catalog.Problem) string {
+	switch n := len(all); n {
+	case 0:
+		return ""
+	case 1:
+		return fileProblem(all[0]).String()
+	default:
+		return fmt.Sprintf("%s (and %d more)", fileProblem(all[0]), n-1)
+	}
 }
 
 // remove takes away what was added under a name.
@@ -196,7 +218,12 @@ func (r *registry[T]) write(name, dir string, data []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return catalog.Write(*f, r.file(name), data)
+	file := r.file(name)
+	path, taken := r.items.Before(f.Source, name)
+	if taken && path != filepath.Join(f.Dir(), filepath.FromSlash(file)) {
+		return "", invalidField("name", "is %q, which %s has, and that file would count; change or remove that one, or choose another name", name, path)
+	}
+	return catalog.Write(*f, file, data)
 }
 
 // folder returns the folder that somebody wants to write to. There are no others
@@ -229,7 +256,11 @@ func (r *registry[T]) folder(dir string) (*catalog.Folder, error) {
 func (r *registry[T]) problems() []FileProblem {
 	var out []FileProblem
 	for _, p := range r.items.Problems() {
-		out = append(out, FileProblem{Source: Source(p.Source), Path: p.Path, Line: p.Line, Message: p.Message})
+		out = append(out, fileProblem(p))
 	}
 	return out
+}
+
+func fileProblem(p catalog.Problem) FileProblem {
+	return FileProblem{Source: Source(p.Source), Path: p.Path, Line: p.Line, Message: p.Message}
 }

@@ -17,6 +17,10 @@ type RegisteredWorkflow struct {
 	Source Source `json:"source"`
 	// Path is the file it was read from; empty for one added at run time.
 	Path string `json:"path,omitempty"`
+	// Problem says what is wrong, as path:line: message, with a file that would
+	// count if it could be used; while it cannot, this older or weaker text
+	// does. Empty if there is none.
+	Problem string `json:"problem,omitempty"`
 }
 
 // WorkflowRegistry knows the workflows of four sources, which are YAML files; see
@@ -49,7 +53,7 @@ func NewWorkflowRegistry(o SourceOptions) (*WorkflowRegistry, error) {
 }
 
 func registeredWorkflow(it catalog.Item[Workflow]) RegisteredWorkflow {
-	return RegisteredWorkflow{Workflow: it.Value.clone(), Source: Source(it.Source), Path: it.Path}
+	return RegisteredWorkflow{Workflow: it.Value.clone(), Source: Source(it.Source), Path: it.Path, Problem: firstProblem(it.Broken)}
 }
 
 // Workflow returns the workflow of a name as its file is now. An unknown name is

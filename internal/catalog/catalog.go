@@ -22,6 +22,9 @@ type Item[T any] struct {
 	Source string
 	Path   string // of its file; empty for one that was added
 	Data   []byte // of its file, for items inside the program
+	// Broken is what is wrong with files that would count in place of this one,
+	// or with this one, of which what it said before is used.
+	Broken []Problem
 }
 
 // Problem is something wrong with a file or a folder.
@@ -30,6 +33,8 @@ type Problem struct {
 	Path    string
 	Line    int // 0 when it is about the whole file
 	Message string
+	Item    string // the name that the file has, or else that its place gives to it
+	Broken  bool   // the file cannot be used as it is now
 }
 
 // Config is what a catalog is made of.
@@ -106,9 +111,19 @@ func (c *Catalog[T]) with(old *state[T], added map[string]T, folders []listing[T
 		for _, p := range l.problems() {
 			p.Source = c.cfg.Folders[i].Source
 			s.problems = append(s.problems, p)
+			if it, ok := s.items[p.Item]; ok && p.Broken && c.strength(it.Source) >= i {
+				it.Broken = append(it.Broken, p)
+				s.items[p.Item] = it
+			}
 		}
 	}
 	return s
+}
+
+// strength is the place of a source among the folders, the strongest first; that
+// of added items is before them.
+func (c *Catalog[T]) strength(source string) int {
+	return slices.IndexFunc(c.cfg.Folders, func(f Folder) bool { return f.Source == source })
 }
 
 // Get returns the item of that name that counts.
@@ -129,6 +144,21 @@ func (c *Catalog[T]) From(source, name string) (Item[T], bool) {
 		}
 	}
 	return Item[T]{}, false
+}
+
+// Before returns the path of the file with which an item of that name from the
+// folder of a source would have to share the name, or that would count before it.
+func (c *Catalog[T]) Before(source, name string) (path string, ok bool) {
+	s := c.look()
+	for i, f := range c.cfg.Folders {
+		if at, ok := s.folders[i].usable()[name]; ok {
+			return at.path, true
+		}
+		if f.Source == source {
+			break
+		}
+	}
+	return "", false
 }
 
 // All returns the items that count, by name.

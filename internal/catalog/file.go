@@ -24,6 +24,7 @@ type place struct {
 // to others.
 type file[T any] struct {
 	entry string
+	item  string // as in place
 	path  string
 	info  fs.FileInfo // nil if it could not be had
 	read  time.Time   // when
@@ -40,7 +41,7 @@ type file[T any] struct {
 // file looks at a file of which before is known, if not nil. It returns nil if
 // there is none.
 func (k Kind[T]) file(at place, before *file[T]) (*file[T], change) {
-	now := &file[T]{entry: at.entry, path: filepath.Join(at.folder.Dir(), filepath.FromSlash(at.file)), read: time.Now()}
+	now := &file[T]{entry: at.entry, item: at.item, path: filepath.Join(at.folder.Dir(), filepath.FromSlash(at.file)), read: time.Now()}
 	if before != nil {
 		now.good, now.name, now.value = before.good, before.name, before.value
 	}

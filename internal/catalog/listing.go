@@ -40,8 +40,12 @@ func (l listing[T]) problems() []Problem {
 	}
 	usable := l.usable()
 	for _, f := range l.files {
+		item := f.item
+		if f.err != nil && f.good {
+			item = f.name
+		}
 		for _, err := range append(split(f.err), split(f.warn)...) {
-			p := Problem{Path: f.path, Message: err.Error()}
+			p := Problem{Path: f.path, Message: err.Error(), Item: item, Broken: f.err != nil}
 			if e, ok := errors.AsType[*frontmatter.Error](err); ok {
 				p.Line, p.Message = e.Line, e.Message
 			}
@@ -51,7 +55,7 @@ func (l listing[T]) problems() []Problem {
 			out = append(out, p)
 		}
 		if f.good && usable[f.name] != f {
-			out = append(out, Problem{Path: f.path, Message: fmt.Sprintf("is not used: its name, %q, is that of %s", f.name, usable[f.name].path)})
+			out = append(out, Problem{Path: f.path, Item: f.item, Message: fmt.Sprintf("is not used: its name, %q, is that of %s", f.name, usable[f.name].path)})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Problem) int { return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Line, b.Line)) })

@@ -41,6 +41,9 @@ func Write(f Folder, name string, data []byte) (string, error) {
 		return "", wrap(errors.Join(err, gone(root.Remove(draft))))
 	}
 	err = root.Link(draft, filepath.FromSlash(name))
+	if errors.Is(err, fs.ErrExist) {
+		err = fs.ErrExist // the draft is nobody's concern
+	}
 	if err = errors.Join(err, root.Remove(draft)); err != nil {
 		return "", wrap(err)
 	}

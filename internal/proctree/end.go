@@ -12,8 +12,11 @@ import (
 // outlived their leader: nobody works with their output any more.
 const strayGrace = 500 * time.Millisecond
 
-// cleanLooks is how often in a row nothing must be left.
-const cleanLooks = 3
+// cleanLooks is how often in a row, with cleanPause between, nothing must be left.
+const (
+	cleanLooks = 8
+	cleanPause = 2 * time.Millisecond
+)
 
 // ending is one run of [Tree.End], shared by all who call it meanwhile.
 type ending struct {
@@ -211,15 +214,18 @@ func sweep(ctx context.Context, grace time.Duration, list func() ([]Proc, error)
 	seen := make(map[[2]uint64]bool)
 	begin := time.Now()
 	clean := 0
-	for pause := 4 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+	for pause := cleanPause; ; {
 		procs, err := list()
 		if err != nil {
 			return ended, err
 		}
-		if len(procs) > 0 {
-			clean = 0
-		} else if clean++; clean == cleanLooks {
+		switch clean++; {
+		case len(procs) > 0:
+			clean, pause = 0, min(2*pause, 50*time.Millisecond)
+		case clean == cleanLooks:
 			return ended, nil
+		default:
+			pause = cleanPause
 		}
 		kill := ctx.Err() != nil || time.Since(begin) >= grace
 		var errs []error
