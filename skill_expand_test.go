@@ -57,7 +57,7 @@ func TestSkillExpand(t *testing.T) {
 	invalid(t, err, "arguments.file", "UTF-8")
 	_, err = s.Expand(map[string]string{"file": "a"})
 	invalid(t, err, "skill", "no folder")
-	if !strings.Contains(err.Error(), `skill "s": placeholder ${CLAUDE_SKILL_DIR} in line 1`) {
+	if !strings.Contains(err.Error(), `skill "s": placeholder ${CLAUDE_SKILL_DIR}: `) {
 		t.Errorf("the error does not say where: %v", err)
 	}
 	_, err = claudepool.Skill{Name: "s", Prompt: "x"}.Expand(map[string]string{"a\nb": "c"})

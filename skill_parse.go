@@ -220,13 +220,24 @@ func arguments(r *frontmatter.Reader, n frontmatter.Node, what string) []SkillAr
 	return out
 }
 
+// noFile is the field of an [AgentConfig] that no file can set: it holds hooks,
+// which run commands that nobody is asked about.
+const noFile = "settings"
+
 // agentConfig reads the fields of an [AgentConfig] by the names that they have
 // in JSON.
 func agentConfig(r *frontmatter.Reader, n frontmatter.Node, what string) AgentConfig {
 	var c AgentConfig
+	if at, depth := frontmatter.Find(n, noFile); depth > 0 {
+		r.Failf(at, "%s.%s cannot be set by a file, as it could run commands without asking; set it in the pool's configuration", what, noFile)
+		return c
+	}
 	keys := frontmatter.Keys{}
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[AgentConfig]()) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == noFile {
+			continue
+		}
 		keys[name] = func(n frontmatter.Node) {
 			v := reflect.ValueOf(&c).Elem().FieldByIndex(field.Index)
 			err := json.Unmarshal(r.JSON(n, what+"."+name), v.Addr().Interface())
@@ -256,20 +267,21 @@ func wanted(t reflect.Type) string {
 	return t.String()
 }
 
-// inLine gives an [*InvalidError] the line of its field, which is that of the
-// path among paths that leads farthest.
+// inLine gives an [*InvalidError] the line and the name that its field has in
+// the file: those of the path among paths that leads farthest.
 func inLine(root frontmatter.Node, err error, paths func(field string) []string) error {
 	bad, ok := errors.AsType[*InvalidError](err)
 	if !ok {
 		return err
 	}
-	line, most := 0, 0
-	for _, path := range paths(bad.Field) {
+	all := paths(bad.Field)
+	line, most, name := 0, 0, all[0]
+	for _, path := range all {
 		if n, depth := frontmatter.Find(root, path); depth > most {
-			line, most = n.Line, depth
+			line, most, name = n.Line, depth, path
 		}
 	}
-	return &frontmatter.Error{Line: line, Message: bad.Error()}
+	return &frontmatter.Error{Line: line, Message: name + " " + bad.Reason}
 }
 
 // skillPaths returns where a field of a [Skill] may stand in a SKILL.md.

@@ -126,8 +126,8 @@ func (r *SkillRegistry) Remove(name string) error { return r.r.remove(name) }
 // returns the path of its SKILL.md. From then on the file counts, and can be
 // edited. Empty means the project's folder of skills; else dir must be that one
 // or the global one, relative to the project or not. What is there is never
-// written over ([fs.ErrExist]). A skill whose file would be too large, or would
-// not count because another one has its name, is an [*InvalidError], and
+// written over ([fs.ErrExist]). A skill that a file cannot hold, or whose file
+// would not count because another one has its name, is an [*InvalidError], and
 // nothing has changed.
 func (r *SkillRegistry) Save(name, dir string) (string, error) {
 	s, ok := r.r.items.Added(name)
@@ -139,13 +139,14 @@ func (r *SkillRegistry) Save(name, dir string) (string, error) {
 		return "", invalidField("name", "is that of a skill from the source %s (%s); only what was added at run time can be saved", it.Source, it.Path)
 	}
 	data, err := renderSkill(s)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case len(s.Config.Settings) > 0:
-		return "", invalidField("config.settings", "cannot be kept in a file; see docs/skills.md")
-	case len(data) > catalog.MaxSize:
+	}
+	if len(data) > catalog.MaxSize {
 		return "", invalidField("prompt", "with all else makes a file of %d bytes, more than %d; make it shorter", len(data), catalog.MaxSize)
+	}
+	if _, _, err := parseSkill(catalog.File{Name: name, Data: data}); err != nil {
+		return "", invalidField("skill", "%q cannot be kept in a file: %v", name, err)
 	}
 	file, err := r.r.write(name, dir, data)
 	if err == nil {

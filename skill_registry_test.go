@@ -114,16 +114,20 @@ func TestSkillFiles(t *testing.T) {
 		{name: "bad YAML", file: "---\nname: skill\nmetadata:\n  a: b: c\n---\nDo.", problems: []string{`4: is not valid YAML: mapping values are not allowed in this context; put a value that holds ": " in quotes`}},
 		{name: "a list", file: "---\n- name\n---\nDo.", problems: []string{"2: the front matter must be keys with values, not a list"}},
 		{name: "bad name", file: "---\ndescription: x\nname: ../up\n---\nDo.", problems: []string{`3: name must be 1 to 64 of a-z, 0-9, _ and -, and begin with a letter or a digit, not "../up"`}},
-		{name: "bad scope", file: "---\nmetadata:\n  scope: nobody\n---\nDo.", problems: []string{`3: scope must be one of [task coordinator chain], not "nobody"`}},
-		{name: "bad effort", file: "---\neffort: huge\n---\nDo.", problems: []string{`2: config.effort must be one of [low medium high xhigh max], not "huge"`}},
+		{name: "bad scope", file: "---\nmetadata:\n  scope: nobody\n---\nDo.", problems: []string{`3: metadata.scope must be one of [task coordinator chain], not "nobody"`}},
+		{name: "bad effort", file: "---\neffort: huge\n---\nDo.", problems: []string{`2: effort must be one of [low medium high xhigh max], not "huge"`}},
 		{
 			name: "bad config", file: "---\nmetadata:\n  config:\n    model: [a]\n    colour: red\n    max_turns: few\n    tools: Read\n---\nDo.",
 			problems: []string{
 				"4: metadata.config.model must be text, not array",
-				`5: metadata.config has no key "colour"; there are add_dirs, agents, allowed_tools, append_system_prompt, disallowed_tools, effort, fallback_model, json_schema, max_turns, mcp_servers, model, permission_mode, settings, system_prompt, tools`,
+				`5: metadata.config has no key "colour"; there are add_dirs, agents, allowed_tools, append_system_prompt, disallowed_tools, effort, fallback_model, json_schema, max_turns, mcp_servers, model, permission_mode, system_prompt, tools`,
 				"6: metadata.config.max_turns must be a whole number, not string",
 				"7: metadata.config.tools must be a list of texts, not string",
 			},
+		},
+		{
+			name: "settings", file: "---\nmetadata:\n  config:\n    model: opus\n    settings: {hooks: {}}\n---\nDo.",
+			problems: []string{"5: metadata.config.settings cannot be set by a file, as it could run commands without asking; set it in the pool's configuration"},
 		},
 		{
 			name: "bad arguments", file: "---\nmetadata:\n  arguments:\n    - name: a\n      needed: true\n    - {name: b, required: 1}\n---\nDo.",
@@ -132,9 +136,9 @@ func TestSkillFiles(t *testing.T) {
 				"6: metadata.arguments[1].required must be true or false, not 1",
 			},
 		},
-		{name: "an argument twice", file: "---\nmetadata:\n  arguments:\n    - a\n    - b\n    - a\n---\nDo.", problems: []string{`6: arguments[2].name is "a" a second time`}},
+		{name: "an argument twice", file: "---\nmetadata:\n  arguments:\n    - a\n    - b\n    - a\n---\nDo.", problems: []string{`6: metadata.arguments[2].name is "a" a second time`}},
 		{name: "an argument with the name of all", file: "---\narguments:\n  - ARGUMENTS\n---\nDo.", problems: []string{`3: arguments[0].name is "ARGUMENTS", which means something else already`}},
-		{name: "required with a default", file: "---\nmetadata:\n  arguments:\n    - name: a\n      required: true\n      default: x\n---\nDo.", problems: []string{"6: arguments[0].default is never used: the argument is required"}},
+		{name: "required with a default", file: "---\nmetadata:\n  arguments:\n    - name: a\n      required: true\n      default: x\n---\nDo.", problems: []string{"6: metadata.arguments[0].default is never used: the argument is required"}},
 		{name: "a key twice", file: "---\nname: skill\nname: other\n---\nDo.", problems: []string{`3: the front matter has the key "name" twice, first in line 2`}},
 		{name: "an alias", file: "---\na: &x [b]\nmetadata:\n  config:\n    tools: *x\n---\nDo.", problems: []string{"5: metadata.config.tools must be a value, not an alias, which cannot be used here"}},
 	} {
@@ -258,6 +262,14 @@ func TestAnEditedSkillIsLive(t *testing.T) {
 		}
 		return s.Prompt
 	}
+	problem := func() string {
+		t.Helper()
+		s, err := r.Skill("s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Problem
+	}
 	before := r.Generation()
 	if got := prompt(); got != `unknown skill "s"; there are none` {
 		t.Errorf("before there is one: %q", got)
@@ -279,6 +291,13 @@ func TestAnEditedSkillIsLive(t *testing.T) {
 	}
 	if p := r.Problems(); len(p) != 1 || !strings.HasPrefix(p[0].String(), file+":1: the front matter has no closing line") {
 		t.Errorf("problems = %v", p)
+	}
+	if got := problem(); !strings.HasPrefix(got, file+":1: the front matter has no closing line") || !strings.Contains(got, "still used") {
+		t.Errorf("the skill does not say that it is older than its file: %q", got)
+	}
+	putSkill(t, project, "s", "---\nname: s\n---\nThree.")
+	if got := problem(); got != "" {
+		t.Errorf("after the file was mended: %q", got)
 	}
 	if err := os.RemoveAll(filepath.Dir(file)); err != nil {
 		t.Fatal(err)
@@ -396,7 +415,7 @@ func TestSkillSaveAndEjectWriteNowhereElse(t *testing.T) {
 		}
 	}
 
-	for _, dir := range []string{"", ".claude-pool/skills", filepath.Join(home, ".claude-pool", "skills")} {
+	for _, dir := range []string{filepath.Join(home, ".claude-pool", "skills"), "", ".claude-pool/skills"} {
 		add()
 		file, err := r.Save("mine", dir)
 		if dir == ".claude-pool/skills" {
@@ -450,8 +469,8 @@ func TestSkillFoldersThatMeanHarm(t *testing.T) {
 	for c := 'b'; c <= 'k'; c++ {
 		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c,", c-1), 9), ","))
 	}
-	putSkill(t, project, "bomb", bomb+"metadata: {config: {settings: *k}}\n---\nDo.")
-	putSkill(t, project, "deep", "---\nmetadata: {config: {settings: "+strings.Repeat("[", 100_000)+"}}\n---\nDo.")
+	putSkill(t, project, "bomb", bomb+"metadata: {config: {json_schema: *k}}\n---\nDo.")
+	putSkill(t, project, "deep", "---\nmetadata: {config: {json_schema: "+strings.Repeat("[", 100_000)+"}}\n---\nDo.")
 	skills := filepath.Join(project, ".claude-pool", "skills")
 	if err := os.MkdirAll(filepath.Join(skills, "passwd"), 0o755); err != nil {
 		t.Fatal(err)
@@ -479,5 +498,83 @@ func TestSkillFoldersThatMeanHarm(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"bomb", "deep", "large", "loop", "outside", "passwd"}, bad); diff != "" {
 		t.Errorf("folders with problems (-want +got):\n%s", diff)
+	}
+}
+
+// What cannot be used says why, and what counts in its place says so.
+func TestSkillsSayWhatIsWrongWithTheirFiles(t *testing.T) {
+	t.Parallel()
+	project, home := t.TempDir(), t.TempDir()
+	bad := putSkill(t, project, "bad", "---\nname: bad\nmetadata:\n  scope: nobody\n---\nDo.")
+	renamed := putSkill(t, project, "old", "---\nname: new\n---\nDo.")
+	weaker := putSkill(t, project, "weaker", "---\neffort: huge\nallowed-tools: {}\n---\nDo.")
+	putSkill(t, home, "weaker", "The person's.")
+	putSkill(t, project, "stronger", "The project's.")
+	putSkill(t, home, "stronger", "---\nname: [\n---\n")
+	putSkill(t, project, "added", "---\nname: [\n---\n")
+	r := newSkills(t, claudepool.SourceOptions{Project: project, Home: home, NoBuiltins: true})
+	if err := r.Add(claudepool.Skill{Name: "added", Prompt: "Do."}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"bad": bad + ":4: metadata.scope must be", "old": renamed + `: is known as "new"`,
+	} {
+		if _, err := r.Skill(name); !errors.Is(err, claudepool.ErrUnknownSkill) || !strings.Contains(err.Error(), want) {
+			t.Errorf("Skill(%q): %v; want ErrUnknownSkill with %q", name, err, want)
+		}
+	}
+	for name, want := range map[string]string{"weaker": weaker + ":3: allowed-tools must be", "stronger": "", "added": "", "new": ""} {
+		s, err := r.Skill(name)
+		if err != nil || !strings.HasPrefix(s.Problem, want) || (want == "") != (s.Problem == "") {
+			t.Errorf("the problem of %s is %q, %v; want %q", name, s.Problem, err, want)
+		}
+	}
+	if err := os.Symlink(home, filepath.Join(project, ".claude-pool/skills/linked")); err != nil {
+		t.Skipf("this system makes no symbolic links: %v", err)
+	}
+	if _, err := r.Skill("linked"); err == nil || !strings.Contains(err.Error(), filepath.Join("linked", "SKILL.md")+": ") {
+		t.Errorf("a linked folder: %v; want its path and what is wrong", err)
+	}
+}
+
+func TestSkillSaveLosesNothing(t *testing.T) {
+	t.Parallel()
+	project, home := t.TempDir(), t.TempDir()
+	other := putSkill(t, project, "aaa", "---\nname: zzz\n---\nTheirs.")
+	theirs := putSkill(t, project, "theirs", "The project's.")
+	r := newSkills(t, claudepool.SourceOptions{Project: project, Home: home})
+	global := filepath.Join(home, ".claude-pool", "skills")
+	for _, tt := range []struct {
+		skill            claudepool.Skill
+		dir, field, text string
+	}{
+		{claudepool.Skill{Name: "large", Prompt: strings.Repeat("x", 1<<20)}, "", "prompt", "1048576"},
+		{claudepool.Skill{Name: "hooks", Prompt: "x", Config: claudepool.AgentConfig{Settings: json.RawMessage(`{"hooks":{}}`)}}, "", "skill", "settings"},
+		{claudepool.Skill{Name: "zzz", Prompt: "x"}, "", "name", other},
+		{claudepool.Skill{Name: "theirs", Prompt: "x"}, global, "name", theirs},
+	} {
+		if err := r.Add(tt.skill); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.Save(tt.skill.Name, tt.dir)
+		invalid(t, err, tt.field, tt.text)
+		if s, err := r.Skill(tt.skill.Name); err != nil || s.Source != claudepool.SourceRuntime {
+			t.Errorf("after the refusal %s comes from %q, %v; want what was added", tt.skill.Name, s.Source, err)
+		}
+	}
+	for _, folder := range []string{filepath.Join(project, ".claude-pool", "skills"), global} {
+		entries, err := os.ReadDir(folder)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Name() != "aaa" && e.Name() != "theirs" {
+				t.Errorf("%s was left in %s", e.Name(), folder)
+			}
+		}
+	}
+	_, err := r.Save("theirs", "")
+	if !errors.Is(err, fs.ErrExist) || strings.Contains(err.Error(), "draft") || !strings.Contains(err.Error(), theirs) {
+		t.Errorf("Save over a file: %v; want ErrExist with the file and no other", err)
 	}
 }

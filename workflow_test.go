@@ -142,10 +142,14 @@ func TestWorkflowMistakesHaveLines(t *testing.T) {
 		}},
 		{"unknown step", step("    needs:\n      - a\n      - c\n"), []string{`8: steps[1].needs[1] of step "b" names "c", which is no step of the chain; there are a, b`}},
 		{"unknown type", step("    type: shell\n"), []string{`6: steps[1].type must be "prompt" or "skill", not "shell"`}},
-		{"no value", "steps:\n  - name: a\n", []string{`2: steps[0].action of step "a" is empty; give a prompt or a skill`}},
+		{"no value", "steps:\n  - name: a\n", []string{`2: steps[0].value of step "a" is empty; give a prompt or a skill`}},
 		{"cycle", step("    needs: [b]\n"), []string{`6: steps[1].needs[0] of step "b" names the step itself`}},
-		{"bad effort", step("    effort: huge\n"), []string{`6: steps[1].overrides.effort must be one of [low medium high xhigh max], not "huge"`}},
-		{"bad effort in the config", step("    config:\n      effort: huge\n"), []string{`7: steps[1].overrides.effort must be one of [low medium high xhigh max], not "huge"`}},
+		{"bad effort", step("    effort: huge\n"), []string{`6: steps[1].effort must be one of [low medium high xhigh max], not "huge"`}},
+		{"bad effort in the config", step("    config:\n      effort: huge\n"), []string{`7: steps[1].config.effort must be one of [low medium high xhigh max], not "huge"`}},
+		{"placeholder", "steps:\n  - name: a\n    value: Use {steps.b.output}.\n", []string{`3: steps[0].value of step "a" cannot be used: placeholder {steps.b.output}: there is no step "b"; there are a; a text that is to hold such braces can come as an argument`}},
+		{"placeholder in a later line", "steps:\n  - name: a\n    value: |\n      Use\n      {steps.b.output}.\n", []string{`3: steps[0].value of step "a" cannot be used: placeholder {steps.b.output} in line 2 of the text: there is no step "b"; there are a; a text that is to hold such braces can come as an argument`}},
+		{"settings", "config: {settings: {hooks: {}}}\n" + step(""), []string{"1: config.settings cannot be set by a file, as it could run commands without asking; set it in the pool's configuration"}},
+		{"settings of a step", step("    config:\n      settings: {}\n"), []string{"7: steps[1].config.settings cannot be set by a file, as it could run commands without asking; set it in the pool's configuration"}},
 		{"reserved argument", "arguments:\n  - item\n" + step(""), []string{`2: arguments[0].name is "item", which means something else already`}},
 		{"bad name", "description: x\nname: W\n" + step(""), []string{`2: name must be 1 to 64 of a-z, 0-9, _ and -, and begin with a letter or a digit, not "W"`}},
 		{"no money", "max_budget_usd: 0.0000001\n" + step(""), []string{"1: max_budget_usd must be at least a millionth of a dollar"}},
@@ -169,8 +173,8 @@ func TestWorkflowMistakesHaveLines(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
-			if _, err := r.Workflow("w"); !errors.Is(err, claudepool.ErrUnknownWorkflow) {
-				t.Errorf("the workflow: %v, want ErrUnknownWorkflow", err)
+			if _, err := r.Workflow("w"); !errors.Is(err, claudepool.ErrUnknownWorkflow) || !strings.Contains(err.Error(), r.Problems()[0].String()) {
+				t.Errorf("the workflow: %v, want ErrUnknownWorkflow with the first problem", err)
 			}
 			if _, err := r.Workflow("good"); err != nil {
 				t.Errorf("the workflow beside it: %v", err)

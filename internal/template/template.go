@@ -20,7 +20,10 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("placeholder %s in line %d: %v", e.Placeholder, e.Line, e.Err)
+	if e.Line == 1 { // which goes without saying, as most texts have no other
+		return fmt.Sprintf("placeholder %s: %v", e.Placeholder, e.Err)
+	}
+	return fmt.Sprintf("placeholder %s in line %d of the text: %v", e.Placeholder, e.Line, e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
