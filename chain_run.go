@@ -423,6 +423,7 @@ func (r *chainRun) cancelled(ctx context.Context, l *chainLook) {
 func (r *chainRun) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	r.noteAll() // news of the last changes may be on its way
 	l := r.look(ctx)
 	switch {
 	case r.rec.State == StateCancelled:

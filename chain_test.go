@@ -220,6 +220,9 @@ func TestNothingMoreIsStartedAfterAFailure(t *testing.T) {
 		return ok(p, 10)
 	})
 	p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: s.turn}})
+	if err := p.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	p.Pause() // until all three wait in the queue
 	bad := prompt("a", "bad")
 	bad.OnFailure, bad.Needs = once, []string{}
