@@ -36,7 +36,7 @@ func TestChainsThatCannotWorkAreRefused(t *testing.T) {
 			{Name: "c", Action: text("x"), Needs: []string{"b"}}, {Name: "d", Action: text("x")}}}, "steps[0].needs", "a needs c needs b needs a"},
 		"needs itself":    {claudepool.Chain{Steps: []step{{Name: "a", Action: text("x"), Needs: []string{"a"}}}}, "steps[0].needs[0]", "itself"},
 		"needs a nobody":  {claudepool.Chain{Steps: []step{prompt("a", "x"), {Name: "b", Action: text("x"), Needs: []string{"a", "z"}}}}, "steps[1].needs[1]", `"z"`},
-		"unknown step":    {claudepool.Chain{Steps: []step{prompt("a", "x"), prompt("b", "one\n{steps.z.output}")}}, "steps[1].action.prompt", "line 2: there is no step \"z\""},
+		"unknown step":    {claudepool.Chain{Steps: []step{prompt("a", "x"), prompt("b", "one\n{steps.z.output}")}}, "steps[1].action.prompt", "line 2 of the text: there is no step \"z\""},
 		"later step":      {claudepool.Chain{Steps: []step{prompt("a", "{steps.b.output}"), prompt("b", "x")}}, "steps[0].action.prompt", "later"},
 		"own output":      {claudepool.Chain{Steps: []step{prompt("a", "{steps.a.output}")}}, "steps[0].action.prompt", "itself"},
 		"not needed":      {claudepool.Chain{Steps: []step{prompt("a", "x"), prompt("b", "x"), {Name: "c", Action: text("{steps.b.output}"), Needs: []string{"a"}}}}, "steps[2].action.prompt", "add it to needs"},
