@@ -15,7 +15,7 @@ func (s *Server) withinCeiling(field string, mode claude.PermissionMode) error {
 	if slices.Index(modes, mode) <= slices.Index(modes, s.opts.MaxPermissionMode) {
 		return nil
 	}
-	return invalid(field, "asks for permission mode %s; this server allows %s at most, so ask for that or have a person start it with a looser one", mode, s.opts.MaxPermissionMode)
+	return invalid(field, "is %s; this server allows %s at most, until a person starts the server with --permission-mode %[1]s", mode, s.opts.MaxPermissionMode)
 }
 
 // withinBudget refuses a cap above the pool's budget.
@@ -34,27 +34,30 @@ func (s *Server) withinBudget(ctx context.Context, field string, most claudepool
 }
 
 // taskWithinCeilings refuses a task that wants more than the server allows,
-// wherever it has that from.
-func (s *Server) taskWithinCeilings(ctx context.Context, field string, o claudepool.TaskOverrides) error {
-	if err := s.withinCeiling(field+".permission_mode", o.PermissionMode); err != nil {
+// wherever it has that from. who is what asks for it, such as "step x: ".
+func (s *Server) taskWithinCeilings(ctx context.Context, who string, o claudepool.TaskOverrides) error {
+	if err := s.withinCeiling(who+"permission_mode", o.PermissionMode); err != nil {
 		return err
 	}
-	return s.withinBudget(ctx, field+".max_budget_usd", o.MaxCost)
+	return s.withinBudget(ctx, who+"max_budget_usd", o.MaxCost)
 }
+
+// ofSkill begins the names of a skill's fields.
+func ofSkill(name string) string { return fmt.Sprintf("skill %q: ", name) }
 
 // chainWithinCeilings does the same for a chain, its steps and their skills.
 func (s *Server) chainWithinCeilings(ctx context.Context, c claudepool.Chain) error {
-	if err := s.taskWithinCeilings(ctx, "overrides", claudepool.TaskOverrides{AgentConfig: c.Overrides, MaxCost: c.MaxCost}); err != nil {
+	if err := s.taskWithinCeilings(ctx, "", claudepool.TaskOverrides{AgentConfig: c.Overrides, MaxCost: c.MaxCost}); err != nil {
 		return err
 	}
-	for i, st := range c.Steps {
-		field := fmt.Sprintf("steps[%d]", i)
-		if err := s.taskWithinCeilings(ctx, field, st.Overrides); err != nil {
+	for _, st := range c.Steps {
+		who := fmt.Sprintf("step %q: ", st.Name)
+		if err := s.taskWithinCeilings(ctx, who, st.Overrides); err != nil {
 			return err
 		}
 		// What the step and the chain say wins over the skill.
 		if d := st.Action.Definition; d != nil && st.Overrides.PermissionMode == "" && c.Overrides.PermissionMode == "" {
-			if err := s.withinCeiling(fmt.Sprintf("%s: the skill %s", field, d.Name), d.Config.PermissionMode); err != nil {
+			if err := s.withinCeiling(who+ofSkill(d.Name)+"permission_mode", d.Config.PermissionMode); err != nil {
 				return err
 			}
 		}

@@ -232,24 +232,24 @@ func TestNothingRaisesTheCeilings(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := len(structured[list](t, f.call(t, "pool_list_tasks", nil)).Tasks)
-	mode, money := "plan at most", "$1.00"
+	mode, money := "this server allows plan at most, until a person starts the server with --permission-mode acceptEdits", "$1.00"
 	for _, c := range []struct {
 		tool string
 		in   args
 		want string
 	}{
-		{"pool_skill_run", args{"skill": "loose"}, mode},
+		{"pool_skill_run", args{"skill": "loose"}, `skill "loose": permission_mode is acceptEdits; ` + mode},
 		{"pool_skill_run", args{"skill": "implement", "arguments": args{"task": "x"}, "overrides": args{"permission_mode": "acceptEdits"}}, mode},
-		{"pool_skill_add", args{"name": "x", "prompt": "x", "config": args{"permission_mode": "acceptEdits"}}, mode},
+		{"pool_skill_add", args{"name": "x", "prompt": "x", "config": args{"permission_mode": "acceptEdits"}}, "config.permission_mode is acceptEdits; " + mode},
 		{"pool_chain", args{"steps": []args{{"name": "a", "type": "skill", "value": "loose"}}}, mode},
 		{"pool_chain", args{"steps": prompts("mode"), "overrides": args{"permission_mode": "acceptEdits"}}, mode},
 		{"pool_chain", args{"steps": prompts("mode"), "overrides": args{"max_budget_usd": 2}}, money},
-		{"pool_submit_chain", args{"steps": []args{{"name": "a", "type": "skill", "value": "loose"}}}, mode},
+		{"pool_submit_chain", args{"steps": []args{{"name": "a", "type": "skill", "value": "loose"}}}, `step "a": skill "loose": permission_mode is acceptEdits; ` + mode},
 		{"pool_fan_out_chains", args{"chains": []any{[]args{{"name": "a", "type": "skill", "value": "loose"}}}}, mode},
-		{"pool_invoke_workflow", args{"workflow": "config"}, mode},
-		{"pool_invoke_workflow", args{"workflow": "step"}, mode},
-		{"pool_invoke_workflow", args{"workflow": "skill"}, mode},
-		{"pool_invoke_workflow", args{"workflow": "cap"}, money},
+		{"pool_invoke_workflow", args{"workflow": "config"}, `workflow "config": permission_mode is acceptEdits; ` + mode},
+		{"pool_invoke_workflow", args{"workflow": "step"}, `workflow "step": step "a": permission_mode is acceptEdits; ` + mode},
+		{"pool_invoke_workflow", args{"workflow": "skill"}, `workflow "skill": step "a": skill "loose": permission_mode is acceptEdits; ` + mode},
+		{"pool_invoke_workflow", args{"workflow": "cap"}, `workflow "cap": step "a": max_budget_usd is $2.00`},
 		{"pool_invoke_workflow", args{"workflow": "all"}, money},
 		{"pool_auto", args{"prompt": "auto single", "overrides": args{"permission_mode": "acceptEdits"}}, mode},
 		{"pool_submit_with_review", args{"prompt": "mode", "overrides": args{"permission_mode": "acceptEdits"}}, mode},
@@ -322,7 +322,24 @@ func TestManyItemsAreShownInBrief(t *testing.T) {
 	if err := json.Unmarshal([]byte(each.Output), &outputs); err != nil || len(outputs) != 60 {
 		t.Errorf("the output is %q, %v", each.Output, err)
 	}
-	if !strings.Contains(got.Note, "pool://chains/") {
+	if want := "left out are 59 completed items of step each, whose outputs are in the step's; pool://chains/"; !strings.Contains(got.Note, want) || strings.Contains(got.Note, "cut to") {
+		t.Errorf("the note is %q, want %q and nothing that was not cut", got.Note, want)
+	}
+}
+
+// No more items are shown than there is room for, however many have failed.
+func TestManyFailedItemsAreCounted(t *testing.T) {
+	t.Parallel()
+	f := setup(t, claudepool.PoolConfig{Slots: 4}, mcp.Options{})
+	items := strings.TrimSuffix(strings.Repeat(`"fail",`, 55), ",")
+	got := structured[chain](t, f.call(t, "pool_chain", args{"steps": []args{
+		{"name": "split", "value": "say [" + items + "]"},
+		{"name": "each", "value": "{item}", "for_each": "steps.split.output", "continue_on_failure": true, "retries": 0},
+	}}))
+	if n := len(got.Steps[1].Items); n != 50 {
+		t.Errorf("%d items are shown, want 50", n)
+	}
+	if !strings.Contains(got.Note, "left out are 5 more items of step each; pool://chains/") {
 		t.Errorf("the note is %q", got.Note)
 	}
 }

@@ -52,14 +52,16 @@ func (r *chainReport) cut(room int) {
 		sizes[i] = utf8.RuneCountInString(st.Output)
 	}
 	each := min(room, share(sizes, 3*room))
-	r.whole = full <= room && !slices.ContainsFunc(sizes, func(n int) bool { return n > each })
-	cutItems := false
-	r.Steps, cutItems = brief(r.Steps, each)
-	if cutItems {
-		r.whole = false
+	var missing []string
+	if full > room || slices.ContainsFunc(sizes, func(n int) bool { return n > each }) {
+		missing = append(missing, fmt.Sprintf("outputs are cut to %d characters, and pool_result reads on in one with the task_id of the chain or the step", each))
 	}
-	if !r.whole {
-		r.note("outputs are cut to %d characters, items to %d; %s has all, and pool_result reads on in one with the task_id of the chain or the step", each, maxItems, chainURI(r.TaskID))
+	var left []string
+	if r.Steps, left = brief(r.Steps, each); len(left) > 0 {
+		missing = append(missing, "left out are "+strings.Join(left, ", "))
+	}
+	if r.whole = len(missing) == 0; !r.whole {
+		r.note("%s; %s has all", strings.Join(missing, "; "), chainURI(r.TaskID))
 	}
 }
 
@@ -72,27 +74,33 @@ func (r *chainReport) note(format string, args ...any) {
 
 // brief bounds steps for an answer: outputs and variables to room characters
 // each, and items to those that a reader needs first. What the items gave is in
-// the step's output. It reports whether items are missing.
-func brief(steps []claudepool.StepResult, room int) (_ []claudepool.StepResult, missing bool) {
+// the step's output. left says what is missing beside the ends of outputs.
+func brief(steps []claudepool.StepResult, room int) (_ []claudepool.StepResult, left []string) {
 	steps = append([]claudepool.StepResult{}, steps...)
 	for i := range steps {
 		st := &steps[i]
 		st.Output = runes(st.Output, 0, room)
 		if size(st.Vars) > room {
 			st.Vars = nil
+			left = append(left, "the variables of step "+st.Name)
 		}
 		items := slices.Clone(st.Items)
 		if len(items) > maxItems {
 			items = slices.DeleteFunc(items, func(it claudepool.StepResult) bool { return it.State == claudepool.StepCompleted })
-			items = items[:min(len(items), maxItems)]
-			missing = true
+			if completed := len(st.Items) - len(items); completed > 0 {
+				left = append(left, fmt.Sprintf("%d completed items of step %s, whose outputs are in the step's", completed, st.Name))
+			}
+			if more := len(items) - maxItems; more > 0 {
+				items = items[:maxItems]
+				left = append(left, fmt.Sprintf("%d more items of step %s", more, st.Name))
+			}
 		}
 		for k := range items {
 			items[k].Output, items[k].Vars = "", nil
 		}
 		st.Items = items
 	}
-	return steps, missing
+	return steps, left
 }
 
 func size(vars map[string]string) int {

@@ -21,12 +21,10 @@ func advise(err error) error {
 		next = "pool_skill_list lists the skills"
 	case errors.Is(err, claudepool.ErrUnknownWorkflow):
 		next = "pool_workflow_list lists the workflows"
-	case errors.Is(err, claudepool.ErrNotInReview):
-		next = "pool_wait tells when it is"
 	case errors.Is(err, claudepool.ErrMailboxFull):
 		next = "pool_read_messages empties it"
 	case errors.Is(err, fs.ErrExist):
-		next = "it is never written over; edit the file, or choose another name or folder"
+		next = "it is never written over; edit that file, or move it away first"
 	case errors.Is(err, claudepool.ErrUnknownKey):
 		next = "context_list lists the keys"
 	case errors.Is(err, claudepool.ErrKeyReused):

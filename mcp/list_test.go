@@ -71,6 +71,20 @@ func TestEveryToolIsDescribed(t *testing.T) {
 	}
 }
 
+// Reading a mailbox empties it: no client may do that unasked, or again.
+func TestTheToolThatTakesMessagesSaysSo(t *testing.T) {
+	t.Parallel()
+	f := setup(t, claudepool.PoolConfig{}, mcp.Options{})
+	for tool, err := range f.client.Tools(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := tool.Annotations; tool.Name == "pool_read_messages" && (a.ReadOnlyHint || !*a.DestructiveHint || a.IdempotentHint) {
+			t.Errorf("its annotations are %+v", a)
+		}
+	}
+}
+
 // Clients in use, such as the Claude CLI 2.1.240, refuse the whole list of tools
 // when the schema of one property is a boolean.
 func TestNoPropertyHasABooleanSchema(t *testing.T) {

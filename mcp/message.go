@@ -91,7 +91,7 @@ func (s *Server) addMessageTools() {
 		tool
 		read func(context.Context, string) ([]claudepool.Message, error)
 	}{
-		{tool{name: "pool_read_messages", hints: adds, about: "Take the messages that wait for a slot or the coordinator; nobody else gets them then."}, s.pool.ReadMessages},
+		{tool{name: "pool_read_messages", hints: takes, about: "Take the messages that wait for a slot or the coordinator; nobody else gets them then."}, s.pool.ReadMessages},
 		{tool{name: "pool_peek_messages", hints: reads, about: "Look at the messages that wait, and leave them."}, s.pool.PeekMessages},
 	} {
 		add(s, ToolsetMessages, t.tool, func(ctx context.Context, _ *sdk.CallToolRequest, in mailboxInput) (messages, error) {

@@ -2,6 +2,8 @@ package mcp
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/google/jsonschema-go/jsonschema"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -34,14 +36,27 @@ func (s *Server) addReviewTools() {
 	add(s, ToolsetReview, tool{
 		name: "pool_approve_result", hints: adjusts, about: "Accept a result that waits for review: the task is completed.",
 	}, func(ctx context.Context, _ *sdk.CallToolRequest, in taskInput) (taskState, error) {
-		st, err := s.pool.ApproveResult(ctx, in.TaskID)
-		return taskState{in.TaskID, st}, err
+		return reviewed(in.TaskID)(s.pool.ApproveResult(ctx, in.TaskID))
 	})
 	add(s, ToolsetReview, tool{
 		name: "pool_reject_result", hints: works, about: "Send a result that waits for review back: the task goes on in its conversation with your feedback.",
 		input: func(in *jsonschema.Schema) { in.Properties["feedback"].MinLength = jsonschema.Ptr(1) },
 	}, func(ctx context.Context, _ *sdk.CallToolRequest, in rejectInput) (taskState, error) {
-		st, err := s.pool.RejectResult(ctx, in.TaskID, in.Feedback)
-		return taskState{in.TaskID, st}, err
+		return reviewed(in.TaskID)(s.pool.RejectResult(ctx, in.TaskID, in.Feedback))
 	})
+}
+
+// reviewed makes the answer to a review, and says what to do when there was
+// nothing to review.
+func reviewed(id claudepool.TaskID) func(claudepool.TaskState, error) (taskState, error) {
+	return func(st claudepool.TaskState, err error) (taskState, error) {
+		switch {
+		case !errors.Is(err, claudepool.ErrNotInReview):
+		case st.Terminal():
+			err = fmt.Errorf("%w; it has ended, and pool_result shows how; for more work submit another task", err)
+		default:
+			err = fmt.Errorf("%w; pool_wait tells when one does", err)
+		}
+		return taskState{id, st}, err
+	}
 }

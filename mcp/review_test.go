@@ -42,10 +42,16 @@ func TestReview(t *testing.T) {
 		if tool == "pool_reject_result" {
 			in["feedback"] = "again"
 		}
-		if msg := f.refused(t, tool, in); !strings.Contains(msg, "completed") || !strings.Contains(msg, "pool_wait") {
+		if msg := f.refused(t, tool, in); !strings.Contains(msg, "completed") || !strings.Contains(msg, "has ended") || strings.Contains(msg, "pool_wait") {
 			t.Errorf("%s on a completed task: %q", tool, msg)
 		}
 	}
+	f.call(t, "pool_pause", nil)
+	queued := structured[report](t, f.call(t, "pool_submit_with_review", args{"prompt": "say one"})).TaskID
+	if msg := f.refused(t, "pool_approve_result", args{"task_id": queued}); !strings.Contains(msg, "pending") || !strings.Contains(msg, "pool_wait") || strings.Contains(msg, "ended") {
+		t.Errorf("pool_approve_result on a task that waits: %q", msg)
+	}
+	f.call(t, "pool_resume", nil)
 	last := submit(args{"prompt": "say one", "max_rejections": 1})
 	f.call(t, "pool_reject_result", args{"task_id": last["task_id"], "feedback": "no"})
 	if r := wait(last); r.State != claudepool.StateFailed || r.Outcome != claudepool.OutcomeRejected || r.Output != "one" {

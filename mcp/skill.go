@@ -3,6 +3,7 @@ package mcp
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -98,10 +99,17 @@ type skillView struct {
 	AllowedTools []string               `json:"allowed_tools,omitempty"`
 	Config       claudepool.AgentConfig `json:"config,omitzero"`
 	Path         string                 `json:"path,omitempty"`
-	Prompt       string                 `json:"prompt"`
+	// Problem says why a newer or stronger text is not used.
+	Problem string `json:"problem,omitempty"`
+	Prompt  string `json:"prompt"`
 }
 
-func (o skillView) text() string { return o.Prompt }
+func (o skillView) text() string {
+	if o.Problem != "" {
+		return "problem: " + o.Problem + "\n\n" + o.Prompt
+	}
+	return o.Prompt
+}
 
 type skillName struct {
 	Name string `json:"name"`
@@ -152,7 +160,7 @@ func (s *Server) addSkillTools() {
 		if err != nil {
 			return skillView{}, err
 		}
-		return skillView{lineOfSkill(sk), sk.AllowedTools, sk.Config, sk.Path, sk.Prompt}, nil
+		return skillView{lineOfSkill(sk), sk.AllowedTools, sk.Config, sk.Path, sk.Problem, sk.Prompt}, nil
 	})
 	add(s, ToolsetSkills, tool{
 		name: "pool_skill_add", hints: adjusts, about: "Add a skill, or replace one, until the server ends; pool_skill_save keeps it.",
@@ -206,18 +214,31 @@ func (s *Server) runSkill(ctx context.Context, req *sdk.CallToolRequest, in skil
 	if t, err = sk.Task(in.Arguments, t); err != nil {
 		return report{}, err
 	}
-	if err := s.taskWithinCeilings(ctx, "the skill "+sk.Name, t.Overrides); err != nil {
+	if err := s.taskWithinCeilings(ctx, ofSkill(sk.Name), t.Overrides); err != nil {
 		return report{}, err
 	}
 	id, err := s.pool.Submit(ctx, t)
 	if err != nil {
 		return report{}, err
 	}
-	return s.attendReport(ctx, req, id)
+	r, err := s.attendReport(ctx, req, id)
+	if err != nil {
+		return report{}, err
+	}
+	if sk.Problem != "" {
+		r.note("an older or weaker text of the skill ran, because of %s", sk.Problem)
+	}
+	if sk.Scope == claudepool.ScopeSkillCoordinator {
+		r.note("the skill is meant for the coordinator: a slot has no tools of the pool; to follow it yourself, read it with pool_skill_get")
+	}
+	return r, nil
 }
 
 func (s *Server) addSkill(ctx context.Context, _ *sdk.CallToolRequest, in skillAddInput) (skillLine, error) {
 	o, err := s.overrides(ctx, in.Config)
+	if bad, ok := errors.AsType[*claudepool.InvalidError](err); ok {
+		return skillLine{}, &claudepool.InvalidError{Field: strings.Replace(bad.Field, "overrides.", "config.", 1), Reason: bad.Reason}
+	}
 	if err != nil {
 		return skillLine{}, err
 	}

@@ -47,9 +47,9 @@ func write(t *testing.T, dir, path, text string) {
 }
 
 type skillView struct {
-	Name, Description, Scope, Source, Prompt, Path string
-	Arguments                                      []claudepool.SkillArgument
-	Config                                         claudepool.AgentConfig
+	Name, Description, Scope, Source, Prompt, Path, Problem string
+	Arguments                                               []claudepool.SkillArgument
+	Config                                                  claudepool.AgentConfig
 }
 
 type skills struct {
@@ -134,7 +134,7 @@ func TestSkillsAreListedAddedRunSavedAndRemoved(t *testing.T) {
 		{"pool_skill_run", args{"skill": "greet", "arguments": args{"who": "x", "wo": "y"}}, []string{"arguments.wo"}},
 		{"pool_skill_remove", args{"name": "greet"}, []string{"project", "run time"}},
 		{"pool_skill_save", args{"name": "code_review"}, []string{"builtin"}},
-		{"pool_skill_eject", args{"name": "implement"}, []string{"never written over"}},
+		{"pool_skill_eject", args{"name": "implement"}, []string{filepath.Join("implement", "SKILL.md") + ": file already exists", "never written over"}},
 		{"pool_skill_eject", args{"name": "refactor", "dir": "../.."}, []string{"dir", "nowhere else"}},
 		{"pool_skill_add", args{"name": "../x", "prompt": "x"}, []string{"name"}},
 		{"pool_skill_add", args{"name": "x", "prompt": ""}, []string{"prompt"}},
@@ -163,6 +163,32 @@ func TestBrokenFilesAreTold(t *testing.T) {
 		if len(got) != 1 || !strings.Contains(got[0].Path, "broken") || got[0].Line == 0 || !strings.Contains(text(res), "broken") {
 			t.Errorf("%s: the problems are %+v, the text %q", tool, got, text(res))
 		}
+	}
+}
+
+func TestSkillsSayWhatTheirCallerHasToKnow(t *testing.T) {
+	t.Parallel()
+	dir, cfg := project(t)
+	write(t, dir, "skills/code_review/SKILL.md", "---\nname: code_review\neffort: huge\n---\nsay x\n")
+	write(t, dir, "skills/mine/SKILL.md", "---\nname: mine\nmetadata: {scope: coordinator}\n---\nsay x\n")
+	write(t, dir, "skills/bad/SKILL.md", "---\nname: bad\neffort: huge\n---\nsay x\n")
+	f := setup(t, cfg, mcp.Options{})
+	problem := filepath.Join(dir, ".claude-pool", "skills", "code_review", "SKILL.md") + ":3: effort must be"
+	res := f.call(t, "pool_skill_get", args{"name": "code_review"})
+	if got := structured[skillView](t, res); got.Source != "builtin" || !strings.HasPrefix(got.Problem, problem) || !strings.Contains(text(res), problem) {
+		t.Errorf("pool_skill_get gave %+v with the text %q, want the problem %q", got, text(res), problem)
+	}
+	if got := structured[report](t, f.call(t, "pool_skill_run", args{"skill": "code_review"})); !strings.Contains(got.Note, problem) {
+		t.Errorf("the note of pool_skill_run is %q, want %q", got.Note, problem)
+	}
+	if got := structured[report](t, f.call(t, "pool_skill_run", args{"skill": "mine"})); !strings.Contains(got.Note, "meant for the coordinator") {
+		t.Errorf("the note of a coordinator's skill is %q", got.Note)
+	}
+	if got := structured[report](t, f.call(t, "pool_skill_run", args{"skill": "summarize", "arguments": args{"target": "x"}})); got.Note != "" {
+		t.Errorf("the note of a sound skill is %q", got.Note)
+	}
+	if msg := f.refused(t, "pool_skill_run", args{"skill": "bad"}); !strings.Contains(msg, filepath.Join("bad", "SKILL.md")+":3: effort") {
+		t.Errorf("a skill that was never sound: %q", msg)
 	}
 }
 

@@ -300,7 +300,7 @@ func (s *Server) retry(ctx context.Context, req *sdk.CallToolRequest, in retryIn
 		return s.retryChain(ctx, req, r, in.Key)
 	}
 	t := r.Task
-	if err := s.taskWithinCeilings(ctx, "task_id", t.Overrides); err != nil {
+	if err := s.taskWithinCeilings(ctx, fmt.Sprintf("task %s: ", r.ID), t.Overrides); err != nil {
 		return submitted{}, err
 	}
 	t.IdempotencyKey, t.Owner, t.Parent, t.NotBefore = in.Key, s.owner(req), r.ID, time.Time{}

@@ -39,6 +39,7 @@ var (
 	works    = hints{destructive: true, openWorld: true} // an agent may do anything its permissions allow
 	adjusts  = hints{idempotent: true}
 	adds     = hints{}
+	takes    = hints{destructive: true} // what it gives is gone, and the next call gives something else
 	destroys = hints{destructive: true, idempotent: true}
 )
 

@@ -55,7 +55,10 @@ func (s *Server) addWorkflowTools() {
 			return submitted{}, err
 		}
 		id, err := s.pool.SubmitChain(ctx, c, s.chainOptions(ctx, req, in.work))
-		return submitted{id}, inSteps(err)
+		if err != nil {
+			return submitted{}, fmt.Errorf("workflow %q: %w", w.Name, inSteps(err))
+		}
+		return submitted{id}, nil
 	})
 	add(s, ToolsetChains, tool{
 		name: "pool_workflow_list", hints: reads, about: "The workflows, with their arguments and what is wrong with their files.",
