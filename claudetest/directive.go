@@ -41,7 +41,9 @@ import (
 //	[[drop:n]] [[drop:mid:n]]  the same, but only at the first n attempts; hang too
 //	[[fault:name:argument]]  misbehave; in the stand-in only, see [Fault]
 //
-// Brackets nest: [[bash:if [[ -e x ]]; then echo y; fi]] is one directive.
+// Brackets nest: [[bash:if [[ -e x ]]; then echo y; fi]] is one directive. The
+// first two brackets in a row that close it end it, so an argument that ends in
+// a bracket needs a space after that: [[reply:["a"] ]].
 func Directives(r *Request) Reply {
 	p, err := parsePlan(r.Prompt)
 	if err != nil {
