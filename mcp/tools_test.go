@@ -63,48 +63,51 @@ func TestRefusedToolCallsAreSaidWithTheWayOut(t *testing.T) {
 
 func TestSubmitWaitAndList(t *testing.T) {
 	t.Parallel()
-	f := setup(t, claudepool.PoolConfig{Slots: 1}, mcp.Options{})
-	submit := func(prompt string, more args) claudepool.TaskID {
-		t.Helper()
-		in := args{"prompt": prompt}
-		for k, v := range more {
-			in[k] = v
+	synctest.Test(t, func(t *testing.T) {
+		f := setup(t, claudepool.PoolConfig{Slots: 1}, mcp.Options{})
+		submit := func(prompt string, more args) claudepool.TaskID {
+			t.Helper()
+			in := args{"prompt": prompt}
+			for k, v := range more {
+				in[k] = v
+			}
+			return structured[report](t, f.call(t, "pool_submit", in)).TaskID
 		}
-		return structured[report](t, f.call(t, "pool_submit", in)).TaskID
-	}
-	held := submit("hold", args{"tags": []string{"x"}})
-	next := submit("say two", nil)
+		held := submit("hold", args{"tags": []string{"x"}})
+		next := submit("say two", nil)
+		synctest.Wait() // until the first one holds
 
-	got := structured[waited](t, f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{next, held}, "timeout_secs": 0}))
-	if got.Done || got.Tasks[0].TaskID != next || got.Tasks[0].State != claudepool.StatePending {
-		t.Errorf("pool_wait gave %+v", got)
-	}
-	if why := text(f.call(t, "pool_explain", args{"task_id": next})); !strings.Contains(why, "busy") {
-		t.Errorf("pool_explain says %q", why)
-	}
-	f.release()
-	got = structured[waited](t, f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{next, held}}))
-	if !got.Done || got.Tasks[0].Output != "two" || got.Tasks[1].Output != "held" {
-		t.Errorf("pool_wait gave %+v", got)
-	}
+		got := structured[waited](t, f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{next, held}, "timeout_secs": 0}))
+		if got.Done || got.Tasks[0].TaskID != next || got.Tasks[0].State != claudepool.StatePending {
+			t.Errorf("pool_wait gave %+v", got)
+		}
+		if why := text(f.call(t, "pool_explain", args{"task_id": next})); !strings.Contains(why, "busy") {
+			t.Errorf("pool_explain says %q", why)
+		}
+		f.release()
+		got = structured[waited](t, f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{next, held}}))
+		if !got.Done || got.Tasks[0].Output != "two" || got.Tasks[1].Output != "held" {
+			t.Errorf("pool_wait gave %+v", got)
+		}
 
-	third := submit("say three", args{"tags": []string{"x"}})
-	f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{third}})
-	page := structured[list](t, f.call(t, "pool_list_tasks", args{"limit": 2}))
-	if len(page.Tasks) != 2 || page.Tasks[0].TaskID != third || page.NextCursor != next {
-		t.Errorf("the first page is %+v", page)
-	}
-	page = structured[list](t, f.call(t, "pool_list_tasks", args{"limit": 2, "cursor": page.NextCursor}))
-	if len(page.Tasks) != 1 || page.Tasks[0].TaskID != held || page.NextCursor != "" {
-		t.Errorf("the second page is %+v", page)
-	}
-	page = structured[list](t, f.call(t, "pool_list_tasks", args{"tag": "x", "state": "completed", "owner": mcp.DefaultOwner}))
-	if len(page.Tasks) != 2 {
-		t.Errorf("with a tag: %+v", page)
-	}
-	if page = structured[list](t, f.call(t, "pool_list_tasks", args{"owner": "go"})); len(page.Tasks) != 0 {
-		t.Errorf("of another owner: %+v", page)
-	}
+		third := submit("say three", args{"tags": []string{"x"}})
+		f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{third}})
+		page := structured[list](t, f.call(t, "pool_list_tasks", args{"limit": 2}))
+		if len(page.Tasks) != 2 || page.Tasks[0].TaskID != third || page.NextCursor != next {
+			t.Errorf("the first page is %+v", page)
+		}
+		page = structured[list](t, f.call(t, "pool_list_tasks", args{"limit": 2, "cursor": page.NextCursor}))
+		if len(page.Tasks) != 1 || page.Tasks[0].TaskID != held || page.NextCursor != "" {
+			t.Errorf("the second page is %+v", page)
+		}
+		page = structured[list](t, f.call(t, "pool_list_tasks", args{"tag": "x", "state": "completed", "owner": mcp.DefaultOwner}))
+		if len(page.Tasks) != 2 {
+			t.Errorf("with a tag: %+v", page)
+		}
+		if page = structured[list](t, f.call(t, "pool_list_tasks", args{"owner": "go"})); len(page.Tasks) != 0 {
+			t.Errorf("of another owner: %+v", page)
+		}
+	})
 }
 
 func TestWaitForAnyEndsWithTheFirst(t *testing.T) {
