@@ -37,9 +37,9 @@ const turnCost = claudepool.Microdollars(1_000)
 //	mode          answer the permission mode
 //	model         answer the model
 //
-// After a rejection it does as the feedback says. A request to be routed that begins with "auto KIND" is decided so, with the
-// parts that follow, separated by "|"; with "slow" before the kind once release
-// is called.
+// After a rejection it does as the feedback says. A request to be routed that
+// begins with "auto KIND" is decided so, with the parts that follow, separated by
+// "|"; with "slow" before the kind once release is called.
 type fake struct {
 	mu       sync.Mutex
 	released chan struct{}
