@@ -114,7 +114,15 @@ func (s *standIn) rpc(ctx context.Context, m *mcpServer, method string, params a
 	return s.returned(ctx, s.call(m, method, params))
 }
 
+// call sends the call of a method.
 func (s *standIn) call(m *mcpServer, method string, params any) question {
+	q := s.rpcQuestion(m, method, params)
+	s.pose(q)
+	return q
+}
+
+// rpcQuestion is the call of a method, yet to be sent.
+func (s *standIn) rpcQuestion(m *mcpServer, method string, params any) question {
 	s.mu.Lock()
 	id := m.nextID
 	m.nextID++
@@ -123,7 +131,7 @@ func (s *standIn) call(m *mcpServer, method string, params any) question {
 	if params != nil {
 		msg["params"] = params
 	}
-	q := s.pose(obj{"subtype": "mcp_message", "server_name": m.name, "message": msg})
+	q := s.question(obj{"subtype": "mcp_message", "server_name": m.name, "message": msg})
 	q.rpc = id
 	return q
 }
@@ -133,7 +141,9 @@ func (s *standIn) notify(m *mcpServer, method string, params any) question {
 	if params != nil {
 		msg["params"] = params
 	}
-	return s.pose(obj{"subtype": "mcp_message", "server_name": m.name, "message": msg})
+	q := s.question(obj{"subtype": "mcp_message", "server_name": m.name, "message": msg})
+	s.pose(q)
+	return q
 }
 
 func (s *standIn) returned(ctx context.Context, q question) (json.RawMessage, string) {
@@ -170,8 +180,9 @@ func (s *standIn) callMCP(ctx context.Context, c call) output {
 	if m == nil {
 		return failed("MCP server %q is not connected", server)
 	}
-	q := s.call(m, "tools/call", obj{"name": tool, "arguments": c.input, "_meta": obj{"claudecode/toolUseId": c.id}})
+	q := s.rpcQuestion(m, "tools/call", obj{"name": tool, "arguments": c.input, "_meta": obj{"claudecode/toolUseId": c.id}})
 	s.pending(q, func() { s.notify(m, "notifications/cancelled", obj{"requestId": q.rpc, "reason": "interrupted"}) })
+	s.pose(q)
 	result, wrong := s.returned(ctx, q)
 	if ctx.Err() != nil {
 		s.withdraw()

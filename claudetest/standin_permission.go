@@ -150,19 +150,24 @@ type hostAnswer struct {
 
 // question is a control request to the host that waits for its answer.
 type question struct {
-	id     string
-	answer chan hostAnswer // capacity one
-	rpc    int             // the JSON-RPC id in it, if it is a call
+	id      string
+	request obj
+	answer  chan hostAnswer // capacity one
+	rpc     int             // the JSON-RPC id in it, if it is a call
 }
 
-// pose sends a control request to the host.
-func (s *standIn) pose(request obj) question {
-	q := question{id: newUUID(), answer: make(chan hostAnswer, 1)}
+// question makes a control request that can be answered, and is yet to be sent.
+func (s *standIn) question(request obj) question {
+	q := question{id: newUUID(), request: request, answer: make(chan hostAnswer, 1)}
 	s.mu.Lock()
 	s.asks[q.id] = q.answer
 	s.mu.Unlock()
-	s.out.emit(obj{"type": "control_request", "request_id": q.id, "request": request})
 	return q
+}
+
+// pose sends q to the host.
+func (s *standIn) pose(q question) {
+	s.out.emit(obj{"type": "control_request", "request_id": q.id, "request": q.request})
 }
 
 // await waits for the answer to q, or for done.
@@ -181,7 +186,8 @@ func (s *standIn) await(done <-chan struct{}, q question) (hostAnswer, bool) {
 }
 
 // pending names what must be told to the host when the turn is interrupted
-// while q is open. Nil means that nothing is.
+// while q is open. Nil means that nothing is. It comes before q is sent: the host
+// may interrupt as soon as it has read q.
 func (s *standIn) pending(q question, tell func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -253,8 +259,9 @@ func (t *turn) permit(c *call) (refusal string, meta obj, err error) {
 	if c.tool == "AskUserQuestion" || c.tool == "ExitPlanMode" {
 		request["requires_user_interaction"] = true
 	}
-	q := s.pose(request)
+	q := s.question(request)
 	s.pending(q, func() { s.out.emit(obj{"type": "control_cancel_request", "request_id": q.id}) })
+	s.pose(q)
 	answer, ok := s.await(t.ctx.Done(), q)
 	if !ok {
 		s.withdraw()
