@@ -38,9 +38,10 @@ type MemoryStore struct {
 	retain int
 	ended  []*memTask // that can be dropped, the oldest first
 
-	slots    map[slotKey]SlotRecord
-	context  map[string]string
-	messages map[string][]Message // by address, each by id
+	slots     map[slotKey]SlotRecord
+	instances map[string]InstanceRecord
+	context   map[string]string
+	messages  map[string][]Message // by address, each by id
 
 	watchers map[*watcher]struct{}
 	watching sync.WaitGroup // counts the watchers whose context is still waited for
@@ -69,6 +70,7 @@ func NewMemoryStore() *MemoryStore {
 		allowances: map[string]*memAllowance{},
 		retain:     DefaultRetain,
 		slots:      map[slotKey]SlotRecord{},
+		instances:  map[string]InstanceRecord{},
 		context:    map[string]string{},
 		messages:   map[string][]Message{},
 		watchers:   map[*watcher]struct{}{},

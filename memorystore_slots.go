@@ -44,6 +44,39 @@ func (s *MemoryStore) Slots(ctx context.Context) ([]SlotRecord, error) {
 	}), nil
 }
 
+// PutInstance implements [PoolStore].
+func (s *MemoryStore) PutInstance(ctx context.Context, r InstanceRecord) error {
+	if r.ID == "" {
+		return invalidField("id", "must not be empty")
+	}
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	s.instances[r.ID] = r
+	return nil
+}
+
+// DeleteInstance implements [PoolStore].
+func (s *MemoryStore) DeleteInstance(ctx context.Context, id string) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	delete(s.instances, id)
+	maps.DeleteFunc(s.slots, func(k slotKey, _ SlotRecord) bool { return k.instance == id })
+	return nil
+}
+
+// Instances implements [PoolStore].
+func (s *MemoryStore) Instances(ctx context.Context) ([]InstanceRecord, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Values(s.instances), func(a, b InstanceRecord) int { return cmp.Compare(a.ID, b.ID) }), nil
+}
+
 // SetContext implements [PoolStore].
 func (s *MemoryStore) SetContext(ctx context.Context, key, value string) error {
 	if err := s.begin(ctx); err != nil {

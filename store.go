@@ -73,6 +73,14 @@ type PoolStore interface {
 	// Slots lists the slots of all instances by instance and id.
 	Slots(ctx context.Context) ([]SlotRecord, error)
 
+	// PutInstance stores a pool that uses the store, in the place of what was
+	// stored under its ID; an empty ID is an [*InvalidError]. DeleteInstance
+	// forgets it and all its slots; an unknown one is no error. Instances lists
+	// them by ID.
+	PutInstance(ctx context.Context, r InstanceRecord) error
+	DeleteInstance(ctx context.Context, id string) error
+	Instances(ctx context.Context) ([]InstanceRecord, error)
+
 	// SetContext sets a key of the run context; DeleteContext removes it
 	// ([ErrUnknownKey]); Context returns all of it.
 	SetContext(ctx context.Context, key, value string) error
@@ -289,6 +297,20 @@ type SlotRecord struct {
 	PID         int
 	Version     int64
 	Updated     time.Time
+}
+
+// InstanceRecord is a pool that uses the store, and the program that it is in.
+type InstanceRecord struct {
+	// ID is the pool's, as in [TaskClaim].Holder and [SlotRecord].Instance.
+	ID string
+	// Machine and PID say where the program runs. Process tells it from all
+	// others, in words of the pool's own; empty means that nothing is known.
+	Machine string
+	PID     int
+	Process string
+	Started time.Time
+	// Seen is when the pool last said that it is there.
+	Seen time.Time
 }
 
 // volatile reports whether what s holds ends with the program: it says so by
