@@ -186,7 +186,7 @@ func (l *chainLook) items(i int) {
 		item := l.unit(i, fmt.Sprintf("%s.%04d", s.Name, n), &stepItem{index: n, value: asText(value)})
 		item.Name = fmt.Sprintf("%s[%d]", s.Name, n)
 		out.Items = append(out.Items, item)
-		out.Cost = addCost(out.Cost, item.Cost)
+		out.Cost = AddCost(out.Cost, item.Cost)
 		out.Attempts += item.Attempts
 		out.Recovered = out.Recovered || item.Recovered
 		out.Resumed = out.Resumed && item.Resumed
@@ -291,7 +291,7 @@ func (l *chainLook) unit(i int, key string, item *stepItem) StepResult {
 	})
 	again.setVars(vars)
 	again.Recovered = again.State == StepCompleted
-	again.Cost = addCost(again.Cost, out.Cost)
+	again.Cost = AddCost(again.Cost, out.Cost)
 	again.Attempts += out.Attempts
 	if !out.Started.IsZero() {
 		again.Started = out.Started
@@ -537,7 +537,7 @@ func (l *chainLook) result(now time.Time) ChainResult {
 	r := l.rec
 	out := ChainResult{TaskID: r.ID, State: r.State, Outcome: r.Outcome, Steps: l.steps}
 	for i := range l.steps {
-		out.Cost = addCost(out.Cost, l.steps[i].Cost)
+		out.Cost = AddCost(out.Cost, l.steps[i].Cost)
 	}
 	if r.State.Terminal() && !r.Ended.IsZero() {
 		now = r.Ended

@@ -71,7 +71,7 @@ func (p *Pool) settled(ctx context.Context, r TaskRecord) (TaskRecord, error) {
 	r.Result = r.Result.clone()
 	r.Result.Steps, r.Result.Cost = l.steps, r.Cost
 	for i := range l.steps {
-		r.Result.Cost = addCost(r.Result.Cost, l.steps[i].Cost)
+		r.Result.Cost = AddCost(r.Result.Cost, l.steps[i].Cost)
 	}
 	return r, nil
 }

@@ -103,16 +103,9 @@ func (s *MemoryStore) task(id TaskID) (*memTask, error) {
 
 // CreateTask implements [PoolStore].
 func (s *MemoryStore) CreateTask(ctx context.Context, r TaskRecord) (TaskRecord, bool, error) {
-	if r.ID == "" {
-		return TaskRecord{}, false, invalidField("id", "must not be empty")
-	}
-	rec := &TaskRecord{
-		ID: r.ID, Task: r.Task.clone(), Chain: r.Chain.clone(), LaunchKey: r.LaunchKey, Lane: r.Lane,
-		State: StatePending, Version: 1,
-		Submitted: r.Submitted, NotBefore: r.NotBefore, ResumeSession: r.ResumeSession,
-	}
-	if rec.NotBefore.Before(rec.Task.NotBefore) {
-		rec.NotBefore = rec.Task.NotBefore
+	rec, err := r.Created()
+	if err != nil {
+		return TaskRecord{}, false, err
 	}
 	if err := s.begin(ctx); err != nil {
 		return TaskRecord{}, false, err
@@ -157,10 +150,10 @@ func (s *MemoryStore) chainOf(r *TaskRecord) *memTask {
 func (s *MemoryStore) allow(a Allowance) {
 	m := s.allowances[a.ID]
 	if m == nil {
-		m = &memAllowance{funds: funds{scope: a.ID, limit: a.Limit}}
+		m = &memAllowance{Funds: Funds{Scope: a.ID, Limit: a.Limit}}
 		s.allowances[a.ID] = m
 	}
-	m.limit = min(m.limit, a.Limit)
+	m.Limit = min(m.Limit, a.Limit)
 	m.tasks++
 }
 

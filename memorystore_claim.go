@@ -3,7 +3,6 @@ package claudepool
 import (
 	"context"
 	"slices"
-	"time"
 )
 
 // memClaim is what the store knows of a claim, also after it has ended.
@@ -113,33 +112,24 @@ func (s *MemoryStore) reserve(t *memTask, terms BudgetTerms) (Microdollars, *Bud
 	if t.rec.Chain != nil {
 		return 0, nil // its steps are paid for one by one
 	}
-	var room [2]funds
+	var room [2]Funds
 	budgets := room[:0]
 	if a := t.rec.Task.Allowance; a != nil {
 		m := s.allowances[a.ID]
-		m.share = max(1, min(terms.Share, m.waiting))
-		budgets = append(budgets, m.funds)
+		m.Share = max(1, min(terms.Share, m.waiting))
+		budgets = append(budgets, m.Funds)
 	}
 	if terms.Limit != 0 {
 		sums := s.ledger.since(terms.Since)
-		budgets = append(budgets, funds{scope: ScopePool, limit: terms.Limit, spent: sums.Spent, reserved: sums.Reserved, share: max(1, terms.Share)})
+		budgets = append(budgets, Funds{Scope: ScopePool, Limit: terms.Limit, Spent: sums.Spent, Reserved: sums.Reserved, Share: max(1, terms.Share)})
 	}
-	return terms.reserve(t.rec, budgets)
+	return terms.Reserve(t.rec, budgets...)
 }
 
 // start gives t, which waits, to the one who asked.
 func (s *MemoryStore) start(t *memTask, r ClaimRequest, reserved Microdollars) {
 	rec := t.edit()
-	rec.State = StateRunning
-	rec.Version++
-	rec.Fence++
-	rec.Attempts++
-	rec.Started, rec.Ended = r.Now, time.Time{}
-	if rec.First.IsZero() {
-		rec.First = r.Now
-	}
-	rec.SlotID = r.SlotID
-	rec.Claim = &TaskClaim{Holder: r.Holder, SlotID: r.SlotID, Fence: rec.Fence, Lease: r.Now.Add(r.Lease), Reserved: s.hold(t, reserved)}
+	rec.Begin(r, s.hold(t, reserved))
 	t.claims = append(t.claims, memClaim{fence: rec.Fence, reserved: rec.Claim.Reserved, open: true})
 	s.countTags(rec, 1)
 	s.queue.occupy(rec.Lane)
@@ -149,10 +139,10 @@ func (s *MemoryStore) start(t *memTask, r ClaimRequest, reserved Microdollars) {
 // hold adds a reservation to the sums. It returns how much that was: less than
 // asked for when the sum of all would be more than can be counted.
 func (s *MemoryStore) hold(t *memTask, amount Microdollars) Microdollars {
-	amount = addCost(s.ledger.total.Reserved, amount) - s.ledger.total.Reserved
+	amount = AddCost(s.ledger.total.Reserved, amount) - s.ledger.total.Reserved
 	s.ledger.total.Reserved += amount
 	if a := t.rec.Task.Allowance; a != nil {
-		s.allowances[a.ID].reserved += amount
+		s.allowances[a.ID].Reserved += amount
 	}
 	return amount
 }
@@ -165,7 +155,7 @@ func (s *MemoryStore) release(t *memTask, c *memClaim) {
 	c.open = false
 	s.ledger.total.Reserved -= c.reserved
 	if a := t.rec.Task.Allowance; a != nil {
-		s.allowances[a.ID].reserved -= c.reserved
+		s.allowances[a.ID].Reserved -= c.reserved
 	}
 }
 

@@ -1,78 +1,13 @@
 package claudepool
 
 import (
-	"math"
 	"slices"
 	"time"
 )
 
-// addCost returns a+b, or the largest amount when that does not fit. Neither may be negative.
-func addCost(a, b Microdollars) Microdollars {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
-}
-
-// funds are a budget and what became of it.
-type funds struct {
-	scope                  string
-	limit, spent, reserved Microdollars
-	share                  int // among how many claims what is left is shared, at least one
-}
-
-// left returns what can still be reserved.
-func (f funds) left() Microdollars {
-	left := f.limit
-	for _, used := range []Microdollars{f.spent, f.reserved} {
-		if used >= left {
-			return 0
-		}
-		left -= used
-	}
-	return left
-}
-
-// refuse returns the error for what needs more than is left.
-func (f funds) refuse(needed Microdollars) *BudgetExhausted {
-	return &BudgetExhausted{Scope: f.scope, Spent: f.spent, Reserved: f.reserved, Limit: f.limit, Needed: needed}
-}
-
-// reserve returns how much a claim of a task reserves that has cost so much
-// already, or why that cannot be had from one of the budgets.
-func (b BudgetTerms) reserve(r *TaskRecord, budgets []funds) (Microdollars, *BudgetExhausted) {
-	limit := r.Task.Overrides.MaxCost
-	if limit == 0 {
-		limit = b.DefaultCap
-	}
-	capped := limit > 0
-	need := limit - r.Cost
-	switch {
-	case capped && need <= 0:
-		return 0, funds{scope: ScopeTask, limit: limit, spent: r.Cost}.refuse(MinShare)
-	case !capped && len(budgets) == 0:
-		return 0, nil
-	case !capped:
-		need = math.MaxInt64
-		for _, f := range budgets {
-			left := f.left()
-			if left == 0 {
-				return 0, f.refuse(MinShare)
-			}
-			need = min(need, left, max(left/Microdollars(f.share), MinShare))
-		}
-	}
-	for _, f := range budgets {
-		if need > f.left() {
-			return 0, f.refuse(need)
-		}
-	}
-	return need, nil
-}
-
 // memAllowance is what became of an allowance.
 type memAllowance struct {
-	funds
+	Funds
 	tasks   int // that have it and are kept
 	waiting int // of them
 }
@@ -100,7 +35,7 @@ type window struct {
 }
 
 func (w *window) add(s spend) {
-	w.spent = addCost(w.spent, s.cost)
+	w.spent = AddCost(w.spent, s.cost)
 	w.attempts += s.attempts
 }
 
@@ -112,7 +47,7 @@ const (
 // add enters a cost.
 func (l *memLedger) add(s spend) {
 	s.at = s.at.Round(0) // compare by the wall clock alone
-	l.total.Spent = addCost(l.total.Spent, s.cost)
+	l.total.Spent = AddCost(l.total.Spent, s.cost)
 	l.total.Attempts += s.attempts
 	for i := range l.windows {
 		if w := &l.windows[i]; !s.at.Before(w.since) {
@@ -134,7 +69,7 @@ func (l *memLedger) merge(n int) {
 	merged := l.entries[:0]
 	for _, s := range l.entries[:n] {
 		if last := len(merged) - 1; last >= 0 && merged[last].at.Truncate(time.Minute).Equal(s.at.Truncate(time.Minute)) {
-			s.cost, s.attempts = addCost(s.cost, merged[last].cost), s.attempts+merged[last].attempts
+			s.cost, s.attempts = AddCost(s.cost, merged[last].cost), s.attempts+merged[last].attempts
 			merged = merged[:last]
 		}
 		merged = append(merged, s)
