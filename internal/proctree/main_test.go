@@ -138,21 +138,25 @@ var roles = map[string]func(args []string){
 	},
 	// fork starts a deaf process and leaves it to init.
 	"fork": func([]string) { report(spawn("deaf", nil, false)...) },
-	// host starts trees, reports all, and waits to be killed.
-	"host": func(args []string) {
-		var pids []int
-		for range 2 {
-			cmd := command("family", args...)
-			t, err := proctree.Start(context.Background(), cmd, proctree.Options{})
-			if err != nil {
-				fmt.Println(err)
-				os.Exit(1)
-			}
-			keep = append(keep, t)
-			pids = append(pids, readPIDs(t.Stdout)...)
+	"host": host,
+	// stranger prints its identity, and is a host.
+	"stranger": func(args []string) {
+		id, err := proctree.Identity()
+		if err != nil {
+			id = err.Error()
 		}
-		report(append(pids, children(os.Getpid())...)...)
-		sleep()
+		fmt.Println(id)
+		host(args)
+	},
+	// end runs EndOf and prints what it did.
+	"end": func(args []string) {
+		leader, _ := strconv.Atoi(args[1])
+		ended, err := proctree.EndOf(context.Background(), args[0], leader)
+		out := recovery{Recovered: []proctree.Recovered{{Procs: ended}}}
+		if err != nil {
+			out.Err = err.Error()
+		}
+		json.NewEncoder(os.Stdout).Encode(out)
 	},
 	// recover runs Recover and prints what it did.
 	"recover": func([]string) {
@@ -163,6 +167,23 @@ var roles = map[string]func(args []string){
 		}
 		json.NewEncoder(os.Stdout).Encode(out)
 	},
+}
+
+// host starts trees, reports all, and waits to be killed.
+func host(args []string) {
+	var pids []int
+	for range 2 {
+		cmd := command("family", args...)
+		t, err := proctree.Start(context.Background(), cmd, proctree.Options{})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		keep = append(keep, t)
+		pids = append(pids, readPIDs(t.Stdout)...)
+	}
+	report(append(pids, children(os.Getpid())...)...)
+	sleep()
 }
 
 var keep []*proctree.Tree

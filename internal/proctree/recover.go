@@ -101,7 +101,7 @@ func recoverFile(ctx context.Context, path string, self hostID) (Recovered, erro
 		return Recovered{}, nil
 	}
 	r := Recovered{Host: b.Host.PID}
-	r.Procs, err = endBook(ctx, b)
+	r.Procs, err = endTrees(ctx, b.Trees, b.marks)
 	if err != nil {
 		return r, err
 	}
@@ -139,18 +139,16 @@ func sameSystem(a, b hostID) answer {
 	return unknown
 }
 
-// endBook ends what is left of the trees of a dead host: every process with its
-// marker and, where a leader is still the recorded process, its whole group.
-func endBook(ctx context.Context, b book) ([]Proc, error) {
+// endTrees ends what is left of recorded trees: every process whose marker
+// satisfies match and, where a leader is still the recorded process, its whole
+// group.
+func endTrees(ctx context.Context, trees []record, match func(marker string) bool) ([]Proc, error) {
 	return sweep(ctx, recoverGrace, func() ([]Proc, error) {
-		procs, err := marked(func(marker string) bool {
-			host, _, _ := strings.Cut(marker, ".")
-			return host == b.Host.Token
-		})
+		procs, err := marked(match)
 		if err != nil {
 			return nil, err
 		}
-		for _, t := range b.Trees {
+		for _, t := range trees {
 			if !ownsGroup(t) {
 				continue
 			}
