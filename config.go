@@ -108,9 +108,9 @@ type TaskOverrides struct {
 	AgentConfig
 	// MaxCost caps all attempts of the task together. Zero means the pool's
 	// default cap.
-	MaxCost Microdollars
+	MaxCost Microdollars `json:"max_cost_microdollars,omitempty"`
 	// Timeout bounds the running time of each attempt. Zero means the pool's.
-	Timeout time.Duration
+	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
 // SlotConfig is what one slot has otherwise than the pool.
@@ -240,9 +240,22 @@ type PoolConfig struct {
 	// Transcripts is the folder that gets a JSON-lines file per attempt.
 	// Default: none are kept.
 	Transcripts string
+	// TranscriptRetention says how many of these files are kept, and for how
+	// long after they were last written to. Default: 10,000 and 30 days. What
+	// is too old is removed within the hour.
+	TranscriptRetention Retention
+	// SessionRetention is how long the CLI's own transcript of a conversation
+	// that a slot has begun is kept after its last use, by whomever; after that
+	// it cannot be continued. It stays as long as a task needs it that has yet
+	// to end. Conversations that a task was only told to continue are never
+	// removed. Default 30 days; negative keeps all that this pool begins.
+	SessionRetention time.Duration
 	// Logger gets what an operator would want to know. Default: silent.
 	Logger *slog.Logger
 }
+
+// month is how long transcripts are kept by default.
+const month = 30 * 24 * time.Hour
 
 // RestartPolicy says how a slot whose process fails is restarted.
 type RestartPolicy struct {
@@ -286,6 +299,9 @@ func (c PoolConfig) withDefaults() PoolConfig {
 	c.StartsAtOnce = cmp.Or(c.StartsAtOnce, runtime.GOMAXPROCS(0))
 	c.SlotMemory = cmp.Or(c.SlotMemory, 300<<20)
 	c.CheckEvery = cmp.Or(c.CheckEvery, 5*time.Second)
+	c.TranscriptRetention.Count = cmp.Or(c.TranscriptRetention.Count, 10_000)
+	c.TranscriptRetention.Age = cmp.Or(c.TranscriptRetention.Age, month)
+	c.SessionRetention = cmp.Or(c.SessionRetention, month)
 	c.Route = c.Route.withDefaults()
 	c.Restart.First = cmp.Or(c.Restart.First, 500*time.Millisecond)
 	c.Restart.Most = cmp.Or(c.Restart.Most, 30*time.Second)

@@ -16,71 +16,71 @@ type TaskID string
 type Task struct {
 	// Prompt is what the agent is asked. It must be valid UTF-8 and not blank.
 	// A prompt that starts with "/" is text, unless Commands is set.
-	Prompt string
+	Prompt string `json:"prompt"`
 	// Images follow the prompt.
-	Images []claude.Image
+	Images []claude.Image `json:"images,omitempty"`
 	// Commands lets a prompt that starts with "/" be a command of the CLI.
-	Commands bool
+	Commands bool `json:"commands,omitempty"`
 
 	// Tags group tasks for listing, metrics and [PoolConfig.TagLimits].
-	Tags []string
+	Tags []string `json:"tags,omitempty"`
 	// Priority: the higher goes first; within one, first come first served.
-	Priority int
+	Priority int `json:"priority,omitempty"`
 	// Overrides win over the slot's and the pool's configuration.
-	Overrides TaskOverrides
+	Overrides TaskOverrides `json:"overrides,omitzero"`
 
 	// Session says which conversation the task belongs to. The zero value
 	// is a fresh one.
-	Session Session
+	Session Session `json:"session,omitzero"`
 	// KeepSession holds the slot's process, with the conversation as the task
 	// left it, for this long, so that a follow-up starts warm. Zero means that
 	// the slot is reset at once; the session can be continued all the same. At
 	// most [MaxKeepSession].
-	KeepSession time.Duration
+	KeepSession time.Duration `json:"keep_session,omitempty"`
 	// Slot is the id or name of the only slot that may run the task; Role is
 	// a role that the slot must have. Empty means any.
-	Slot string
-	Role string
+	Slot string `json:"slot,omitempty"`
+	Role string `json:"role,omitempty"`
 
 	// WorkDir is the working directory. Empty means the slot's.
-	WorkDir string
+	WorkDir string `json:"work_dir,omitempty"`
 	// Env is added to the slot's environment. A value that differs from the
 	// slot's own costs a process start.
-	Env map[string]string
+	Env map[string]string `json:"env,omitempty"`
 	// Isolation says what of the file system the task shares with others.
-	Isolation Isolation
+	Isolation Isolation `json:"isolation,omitempty"`
 
 	// NotBefore is the earliest start. The zero value means now.
-	NotBefore time.Time
+	NotBefore time.Time `json:"not_before,omitzero"`
 	// QueueTimeout bounds the time until the task is first started. Zero means no bound.
-	QueueTimeout time.Duration
+	QueueTimeout time.Duration `json:"queue_timeout,omitempty"`
 	// StallTimeout bounds the silence of a running agent. Zero means the pool's.
-	StallTimeout time.Duration
+	StallTimeout time.Duration `json:"stall_timeout,omitempty"`
 	// Retry says what happens after a failure. The zero value means the pool's.
-	Retry RetryPolicy
+	Retry RetryPolicy `json:"retry,omitzero"`
 	// OnCrash says what happens when the process or the host of a running task
 	// dies. The zero value is [CrashResume].
-	OnCrash CrashPolicy
+	OnCrash CrashPolicy `json:"on_crash,omitempty"`
 
 	// IdempotencyKey makes a second submission by the same owner return the
 	// first one's task. With another prompt it is an error.
-	IdempotencyKey string
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
 	// Owner is who asked. Empty means "go".
-	Owner string
+	Owner string `json:"owner,omitempty"`
 	// Parent is the task on whose behalf this one runs, if any.
-	Parent TaskID
+	Parent TaskID `json:"parent,omitempty"`
 	// Allowance is a budget that this task shares with others, or nil.
-	Allowance *Allowance
+	Allowance *Allowance `json:"allowance,omitempty"`
 	// Review holds the completed task back until somebody approves the result;
 	// see [Pool.ApproveResult]. Nil means that nobody is asked.
-	Review *ReviewPolicy
+	Review *ReviewPolicy `json:"review,omitempty"`
 }
 
 // ReviewPolicy says how the work of a task is reviewed.
 type ReviewPolicy struct {
 	// MaxRejections is the rejection with which the task has failed. Zero
 	// means [DefaultMaxRejections].
-	MaxRejections int
+	MaxRejections int `json:"max_rejections,omitempty"`
 }
 
 // DefaultMaxRejections is the default of [ReviewPolicy].
@@ -100,12 +100,12 @@ const MaxKeepSession = time.Hour
 // Session says which conversation a task continues. The zero value is a fresh one.
 type Session struct {
 	// Task is the task whose session is continued, or empty.
-	Task TaskID
+	Task TaskID `json:"task,omitempty"`
 	// ID is the session to continue, or empty.
-	ID string
+	ID string `json:"id,omitempty"`
 	// Fork continues a copy, so that the original stays as it is and two
 	// continuations can run at once.
-	Fork bool
+	Fork bool `json:"fork,omitempty"`
 }
 
 // Fresh reports whether s is a new conversation.
@@ -332,22 +332,22 @@ type Failure struct {
 
 // Attempt is the record of one execution of a task.
 type Attempt struct {
-	TaskID    TaskID
-	Fence     int64 // names the attempt within its task
-	SlotID    string
-	Holder    string
-	Outcome   Outcome
-	Message   string
-	Output    string // of an attempt that came too late to give its task a result
-	Cost      Microdollars
-	Estimated bool
-	Models    map[string]claude.ModelUsage
-	SessionID string
-	Started   time.Time
-	Ended     time.Time
+	TaskID    TaskID                       `json:"task_id"`
+	Fence     int64                        `json:"fence"` // names the attempt within its task
+	SlotID    string                       `json:"slot_id,omitempty"`
+	Holder    string                       `json:"holder,omitempty"`
+	Outcome   Outcome                      `json:"outcome"`
+	Message   string                       `json:"message,omitempty"`
+	Output    string                       `json:"output,omitempty"` // of an attempt that came too late to give its task a result
+	Cost      Microdollars                 `json:"cost_microdollars"`
+	Estimated bool                         `json:"cost_estimated,omitempty"`
+	Models    map[string]claude.ModelUsage `json:"models,omitempty"`
+	SessionID string                       `json:"session_id,omitempty"`
+	Started   time.Time                    `json:"started,omitzero"`
+	Ended     time.Time                    `json:"ended,omitzero"`
 	// Late says that the attempt had lost its claim before it ended: it
 	// changed no state, but its cost counts.
-	Late bool
+	Late bool `json:"late,omitempty"`
 }
 
 // TaskFilter selects tasks. Zero fields select all.
