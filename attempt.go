@@ -210,10 +210,12 @@ func (p *Pool) whyFenced(ctx context.Context, id TaskID) error {
 func (a *attempt) observe(e claude.Event) {
 	switch e := e.(type) {
 	case claude.Started:
-		if a.session.Swap(&e.SessionID) == nil && a.p.durable { // else nobody could take over
-			select {
-			case a.named <- struct{}{}:
-			default:
+		if a.session.Swap(&e.SessionID) == nil {
+			if a.rec.ownsSession() {
+				a.p.pruner.begins((*a.agent.Load()).Info(), e.SessionID)
+			}
+			if a.p.durable { // else nobody could take over
+				token(a.named)
 			}
 		}
 		a.model.Store(&e.Model)

@@ -132,6 +132,7 @@ func (p *Pool) Close() error {
 		p.mu.Unlock()
 		p.stopWatch()
 		p.work.Wait()
+		p.pruner.flush()
 		p.waits.wakeAll()
 		p.events.close()
 		close(p.closed)

@@ -48,6 +48,7 @@ type Pool struct {
 	expiry *expiry
 	chains *chains
 	meter  *meter
+	pruner *pruner
 
 	limit      atomic.Int64 // the budget; 0 means none
 	transcript *transcripts // nil when none are kept
@@ -139,6 +140,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	p.spares = newSpares(p)
 	p.expiry = newExpiry(p)
 	p.chains = newChains(p)
+	p.pruner = newPruner(p)
 
 	watch, stopWatch := context.WithCancel(context.Background())
 	p.stopWatch = stopWatch
@@ -156,6 +158,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	p.work.Go(p.expiry.loop)
 	p.work.Go(p.chains.loop)
 	p.work.Go(p.spares.loop)
+	p.work.Go(p.pruner.loop)
 	if cfg.CheckEvery > 0 {
 		p.work.Go(p.supervise)
 	}

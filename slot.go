@@ -51,6 +51,7 @@ type slot struct {
 	key   string // launch key of the agent
 	// launched is the launch key without what belongs to a conversation.
 	launched string
+	resumed  string    // session that the agent was started to continue
 	born     time.Time // of the agent
 	served   int       // tasks of the agent
 	held     string    // session that the agent still holds for a follow-up
@@ -277,6 +278,16 @@ func (s *slot) reset(ctx context.Context) {
 			s.p.meter.resetFailed()
 		}
 		s.discard()
+		return
+	}
+	s.noteSession(s.agent)
+}
+
+// noteSession notes the session that the process has come to, which the CLI
+// keeps even if no task has run in it.
+func (s *slot) noteSession(a Agent) {
+	if info := a.Info(); info.SessionID != s.resumed {
+		s.p.pruner.begins(info, info.SessionID)
 	}
 }
 
@@ -307,6 +318,9 @@ func (s *slot) memory() int64 {
 // adopt makes a the slot's process.
 func (s *slot) adopt(a Agent, o claude.Options, key string) {
 	s.agent, s.key, s.born, s.served, s.held = a, key, time.Now(), 0, ""
+	if s.resumed = o.Resume; o.Fork {
+		s.resumed = ""
+	}
 	o.SystemPrompt, o.AppendSystemPrompt, o.Resume, o.Fork = "", "", "", false
 	s.launched = o.LaunchKey()
 	s.stray, s.strayTurns = 0, 0
@@ -314,6 +328,7 @@ func (s *slot) adopt(a Agent, o claude.Options, key string) {
 	s.live = a
 	s.recycle = ""
 	s.mu.Unlock()
+	s.p.pruner.uses(a.Info())
 	s.p.gate.slotUp(s)
 }
 
@@ -338,6 +353,7 @@ func (s *slot) discard() {
 	if err := a.Close(ctx); err != nil {
 		s.p.log.Error("process could not be ended; look for what it left", "slot", s.id, "pid", a.Info().PID, "err", err)
 	}
+	s.noteSession(a) // a reset may have been cut off
 }
 
 // unsolicited returns what turns that nobody asked for have cost in the life of

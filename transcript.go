@@ -2,11 +2,17 @@ package claudepool
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +43,58 @@ func (t *transcripts) close() error {
 }
 
 func transcriptName(id TaskID, attempt int) string { return fmt.Sprintf("%s.%d.jsonl", id, attempt) }
+
+// transcriptNames matches every transcriptName.
+var transcriptNames = regexp.MustCompile(`^task-[0-9a-z]{26}(\.[0-9a-z]+)*\.[1-9][0-9]*\.jsonl$`)
+
+// prune removes the files that are more than keep allows, the oldest first, but
+// none that busy reports as being written to. It reports whether there are more.
+// There may be no folder.
+func (t *transcripts) prune(ctx context.Context, keep Retention, busy func(name string) bool, now time.Time) (more bool, err error) {
+	if t == nil {
+		return false, nil
+	}
+	var all []fs.FileInfo
+	err = eachEntry(ctx, t.root, ".", func(e fs.DirEntry) error {
+		if !e.Type().IsRegular() || !transcriptNames.MatchString(e.Name()) {
+			return nil // none of ours
+		}
+		info, err := t.root.Lstat(e.Name())
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // removed meanwhile
+		case err != nil:
+			return err
+		default:
+			all = append(all, info)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("look through the transcripts: %w", err)
+	}
+	slices.SortFunc(all, func(a, b fs.FileInfo) int {
+		return cmp.Or(b.ModTime().Compare(a.ModTime()), strings.Compare(b.Name(), a.Name()))
+	})
+	removed := 0
+	for i := len(all) - 1; i >= 0; i-- {
+		f := all[i]
+		excess := keep.Count >= 0 && i >= keep.Count
+		old := keep.Age >= 0 && now.Sub(f.ModTime()) > keep.Age
+		switch {
+		case !excess && !old:
+			return false, nil // nor are those that are newer
+		case busy(f.Name()):
+			continue
+		case removed == pruneMost:
+			return true, nil
+		}
+		if err := t.root.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("remove a transcript: %w", err)
+		}
+		removed++
+	}
+	return false, nil
+}
 
 // ErrNoTranscript: no transcript of that attempt is kept.
 var ErrNoTranscript = errors.New("no such transcript")

@@ -2,6 +2,7 @@ package claude
 
 import (
 	"maps"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -89,4 +90,29 @@ func isInherited(allowed []string, name string) bool {
 		}
 	}
 	return false
+}
+
+// configDir is the folder in which the CLI keeps its configuration and its
+// transcripts, in a process with this environment that starts in dir. Empty
+// means that the environment does not tell.
+func configDir(env []string, dir string) string {
+	config, home := "", ""
+	for _, kv := range env {
+		switch k, v, _ := strings.Cut(kv, "="); {
+		case k == "CLAUDE_CONFIG_DIR":
+			config = v
+		case k == "HOME", k == "USERPROFILE" && runtime.GOOS == "windows" && home == "":
+			home = v
+		}
+	}
+	switch {
+	case config == "" && home == "":
+		return ""
+	case config == "":
+		config = filepath.Join(home, ".claude")
+	}
+	if !filepath.IsAbs(config) {
+		config = filepath.Join(dir, config)
+	}
+	return config
 }

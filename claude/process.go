@@ -27,6 +27,7 @@ type Process struct {
 	tree    *proctree.Tree
 	folder  string // private files; empty when there are none
 	dir     string
+	config  string // the CLI's config folder
 	command string // without secrets, for errors
 	started time.Time
 	log     *slog.Logger
@@ -186,7 +187,7 @@ func newProcess(ctx context.Context, o Options, caps Capabilities, env []string,
 		return nil, fmt.Errorf("claude: %w", err)
 	}
 	p := &Process{
-		caps: caps, tree: tree, folder: folder, dir: dir, started: time.Now(),
+		caps: caps, tree: tree, folder: folder, dir: dir, config: configDir(env, dir), started: time.Now(),
 		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
 		out: make(chan []byte, 64), read: make(chan struct{}), errOut: make(chan struct{}), ended: make(chan struct{}),
 		used: map[string]bool{}, calls: map[string]*call{}, serving: map[string]context.CancelFunc{}, remote: map[string]context.CancelFunc{},
@@ -365,7 +366,7 @@ func (p *Process) Info() Info {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return Info{
-		PID: p.tree.PID(), Version: p.caps.Version, SessionID: p.session, Dir: p.dir, Started: p.started,
+		PID: p.tree.PID(), Version: p.caps.Version, SessionID: p.session, Dir: p.dir, ConfigDir: p.config, Started: p.started,
 		Turns: p.turns, Resets: p.resets, KeySource: p.keySource,
 	}
 }

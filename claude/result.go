@@ -88,6 +88,9 @@ type Info struct {
 	Version   string // of the CLI, such as "2.1.330"
 	SessionID string
 	Dir       string
+	// ConfigDir is the folder in which the CLI keeps its configuration and the
+	// transcripts of sessions. Empty when the environment does not tell.
+	ConfigDir string
 	Started   time.Time
 	// Turns counts the turns since the start, Resets the resets.
 	Turns, Resets int
