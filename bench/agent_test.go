@@ -44,8 +44,14 @@ func (a *agent) Info() claude.Info                                     { return 
 // once all of them are idle.
 func pool(tb testing.TB, n int, a *agent) *claudepool.Pool {
 	tb.Helper()
+	return poolOn(tb, nil, n, a)
+}
+
+// poolOn builds such a pool on a store. Nil means one of its own, in memory.
+func poolOn(tb testing.TB, s claudepool.PoolStore, n int, a *agent) *claudepool.Pool {
+	tb.Helper()
 	p, err := claudepool.NewPoolBuilder().Config(claudepool.PoolConfig{
-		Slots: n, Launcher: a,
+		Slots: n, Launcher: a, Store: s,
 		SlotMemory: -1,      // the agents need none
 		MaxTasks:   1 << 30, // nor do they wear out
 	}).Build(tb.Context())

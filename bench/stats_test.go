@@ -15,6 +15,13 @@ func median[T int64 | float64 | time.Duration](v []T) T {
 	return s[len(s)/2]
 }
 
+// quantile returns the value of v, which must not be empty, that the share q of
+// the others are below.
+func quantile[T int64 | float64 | time.Duration](v []T, q float64) T {
+	s := slices.Sorted(slices.Values(v))
+	return s[min(int(q*float64(len(s))), len(s)-1)]
+}
+
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func TestMedian(t *testing.T) {
@@ -28,6 +35,18 @@ func TestMedian(t *testing.T) {
 	} {
 		if got := median(c.in); got != c.want {
 			t.Errorf("median(%v) = %d, want %d", c.in, got, c.want)
+		}
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	v := []int64{50, 10, 40, 20, 30}
+	for _, c := range []struct {
+		q    float64
+		want int64
+	}{{0, 10}, {0.5, 30}, {0.99, 50}, {1, 50}} {
+		if got := quantile(v, c.q); got != c.want {
+			t.Errorf("quantile(%v, %v) = %d, want %d", v, c.q, got, c.want)
 		}
 	}
 }
