@@ -1,0 +1,112 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/claudepool/claudepool"
+)
+
+// entry is a line of the ledger.
+type entry struct {
+	at       time.Time
+	cost     claudepool.Microdollars
+	attempts int
+	task     claudepool.TaskID
+	fence    int64
+	why      string
+}
+
+// enter writes a line into the ledger.
+func (x *tx) enter(e entry) error {
+	var task, fence any
+	if e.task != "" {
+		task, fence = string(e.task), e.fence
+	}
+	_, err := x.change("INSERT INTO ledger (at, cost, attempts, task, fence, why) VALUES (?, ?, ?, ?, ?, ?)",
+		e.at.UnixNano(), int64(e.cost), e.attempts, task, fence, nullable(e.why))
+	return err
+}
+
+// Charge implements [claudepool.PoolStore].
+func (s *Store) Charge(ctx context.Context, at time.Time, cost claudepool.Microdollars, why string) error {
+	return s.do(ctx, func(x *tx) error { return x.enter(entry{at: at, cost: max(cost, 0), why: why}) })
+}
+
+// Ledger implements [claudepool.PoolStore].
+func (s *Store) Ledger(ctx context.Context, q claudepool.LedgerQuery) (claudepool.Ledger, error) {
+	var l claudepool.Ledger
+	err := s.note(ctx, func(x *tx) (err error) {
+		l, err = x.ledger(q.Since)
+		return err
+	})
+	return l, err
+}
+
+// window is the sum of what was spent since a time, as far as the ledger was
+// read. Entries are only ever added, with rising numbers, by whatever program.
+type window struct {
+	since    int64
+	last     int64 // number of the last entry that is in it
+	spent    claudepool.Microdollars
+	attempts int
+}
+
+// maxWindows is how many sums are kept.
+const maxWindows = 8
+
+// ledger returns the sums of what was spent at that time or later.
+func (x *tx) ledger(since time.Time) (l claudepool.Ledger, err error) {
+	if l.Reserved, err = x.reserved(""); err != nil {
+		return l, err
+	}
+	if since.IsZero() {
+		err = x.row("SELECT spent, attempts FROM totals", nil, &l.Spent, &l.Attempts)
+		return l, err
+	}
+	w, err := x.window(since.UnixNano())
+	if err != nil {
+		return l, err
+	}
+	l.Spent, l.Attempts = w.spent, w.attempts
+	return l, nil
+}
+
+// window returns the sum since a time, brought up to date.
+func (x *tx) window(since int64) (*window, error) {
+	i := slices.IndexFunc(x.windows, func(w window) bool { return w.since == since })
+	if i < 0 {
+		if len(x.windows) == maxWindows {
+			x.windows = slices.Delete(x.windows, 0, 1)
+		}
+		i = len(x.windows)
+		x.windows = append(x.windows, window{since: since})
+	}
+	w := &x.windows[i]
+	var last, spent int64
+	var attempts int
+	query := "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(attempts), 0) FROM ledger WHERE seq > ?1 AND at >= ?2"
+	if w.last == 0 {
+		query = "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(attempts), 0) FROM ledger INDEXED BY ledger_at WHERE at >= ?2"
+	}
+	err := x.row(query, []any{w.last, since}, &last, &spent, &attempts)
+	if overflows(err) { // costs are not negative: the sum is more than can be counted
+		err = x.row("SELECT max(seq), ?, sum(attempts) FROM ledger WHERE seq > ? AND at >= ?", []any{int64(math.MaxInt64), w.last, since}, &last, &spent, &attempts)
+	}
+	if err != nil {
+		return nil, err
+	}
+	w.last, w.spent, w.attempts = last, claudepool.AddCost(w.spent, claudepool.Microdollars(spent)), w.attempts+attempts
+	return w, nil
+}
+
+// overflows reports whether a sum does not fit.
+func overflows(err error) bool {
+	var failed *sqlite.Error
+	return errors.As(err, &failed) && failed.Code() == 1 && failed.Error() == "SQL logic error: integer overflow (1)"
+}

@@ -1,0 +1,30 @@
+package sqlitestore_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/sqlitestore"
+	"github.com/claudepool/claudepool/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, path string, o sqlitestore.Options) *sqlitestore.Store {
+	t.Helper()
+	s, err := sqlitestore.Open(t.Context(), path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) claudepool.PoolStore {
+		return open(t, filepath.Join(t.TempDir(), "pool.db"), sqlitestore.Options{Synchronous: sqlitestore.Normal})
+	})
+}

@@ -1,0 +1,169 @@
+package sqlitestore
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/claudepool/claudepool"
+)
+
+// step is one atomic change. Those that are asked for at once become one
+// transaction of the database, so that they share the wait for the disk.
+type step struct {
+	ctx context.Context
+	// run makes the change. After an error nothing of it remains. It may be run
+	// again when the transaction fails, so it must set all that it gives back.
+	run     func(*tx) error
+	durable bool // it must survive the end of the machine, not only of the program
+	err     error
+	done    chan struct{}
+	// taken is set by the writer, which then answers, or by a caller whose
+	// context has ended first.
+	taken atomic.Bool
+}
+
+const (
+	// maxBatch bounds the steps of one transaction, and with them how long
+	// others wait for the file.
+	maxBatch = 128
+	// peerPoll is how often a shared file is looked at for changes of others.
+	peerPoll = 50 * time.Millisecond
+)
+
+// do has the writer make a change, and returns when it is on the disk.
+func (s *Store) do(ctx context.Context, run func(*tx) error) error {
+	return s.await(s.steps, &step{ctx: ctx, run: run, durable: true})
+}
+
+// note is do for what only has to outlive the program. It does not wait for the disk.
+func (s *Store) note(ctx context.Context, run func(*tx) error) error {
+	return s.await(s.steps, &step{ctx: ctx, run: run})
+}
+
+// await hands a step to the writer and waits for its answer.
+func (s *Store) await(to chan<- *step, st *step) error {
+	st.done = make(chan struct{})
+	select {
+	case <-s.closing: // alone, for the others may be ready as well
+		return claudepool.ErrClosed
+	default:
+	}
+	if err := context.Cause(st.ctx); err != nil {
+		return err
+	}
+	select {
+	case to <- st:
+	case <-s.closing:
+		return claudepool.ErrClosed
+	case <-st.ctx.Done():
+		return context.Cause(st.ctx)
+	}
+	select {
+	case <-st.done:
+		return st.err
+	case <-s.written:
+		// The writer may have ended just before the step came to it.
+		if st.taken.CompareAndSwap(false, true) {
+			return claudepool.ErrClosed
+		}
+	case <-st.ctx.Done():
+	}
+	if st.taken.CompareAndSwap(false, true) {
+		return context.Cause(st.ctx) // the writer leaves it alone
+	}
+	<-st.done // it is under way: bounded by the disk and the wait for a lock
+	return st.err
+}
+
+// write makes changes until the store closes. Those that wait then are refused.
+func (s *Store) write() {
+	defer close(s.written)
+	var poll <-chan time.Time
+	if s.opts.Peer {
+		ticker := time.NewTicker(peerPoll)
+		defer ticker.Stop()
+		poll = ticker.C
+	}
+	var batch []*step
+	for {
+		select {
+		case st := <-s.steps:
+			batch = s.waiting(append(batch[:0], st))
+			s.commit(batch)
+			clear(batch)
+			s.tell()
+			s.prune()
+		case st := <-s.watches:
+			if st.taken.CompareAndSwap(false, true) {
+				st.err = s.translate(st.run(s.tx))
+				close(st.done)
+			}
+		case <-poll:
+			s.tell()
+		case <-s.closing:
+			s.refuse()
+			return
+		}
+	}
+}
+
+// waiting adds the steps that wait to a batch.
+func (s *Store) waiting(batch []*step) []*step {
+	for len(batch) < maxBatch {
+		select {
+		case st := <-s.steps:
+			batch = append(batch, st)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// refuse answers the steps that came too late.
+func (s *Store) refuse() {
+	for {
+		var st *step
+		select {
+		case st = <-s.steps:
+		case st = <-s.watches:
+		default:
+			return
+		}
+		if st.taken.CompareAndSwap(false, true) {
+			st.err = claudepool.ErrClosed
+			close(st.done)
+		}
+	}
+}
+
+// commit makes the changes of a batch, in one transaction if that works, and
+// answers them.
+func (s *Store) commit(batch []*step) {
+	live := make([]*step, 0, len(batch))
+	for _, st := range batch {
+		switch {
+		case !st.taken.CompareAndSwap(false, true): // its caller has gone
+		case st.ctx.Err() != nil:
+			st.err = context.Cause(st.ctx)
+			close(st.done)
+		default:
+			live = append(live, st)
+		}
+	}
+	if err := s.tx.transaction(live); err != nil {
+		for i, st := range live {
+			st.err = err
+			if len(live) > 1 { // one of them may be what there is no room for
+				if err := s.tx.transaction(live[i : i+1]); err != nil {
+					st.err = err
+				}
+			}
+		}
+	}
+	for _, st := range live {
+		st.err = s.translate(st.err)
+		close(st.done)
+	}
+}
