@@ -170,6 +170,11 @@ func (a *attempt) execute() (source, claude.Result, error) {
 	if a.ctx.Err() != nil {
 		return from, claude.Result{}, context.Cause(a.ctx)
 	}
+	if time.Since(a.started) > leaseGiveUp { // this program may have been stopped, and taken for lost
+		if err := a.claimed(); err != nil {
+			return from, claude.Result{}, err
+		}
+	}
 	a.agent.Store(&agent)
 	a.s.beginTranscript(&a.rec)
 	defer a.s.endTranscript()

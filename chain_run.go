@@ -454,14 +454,12 @@ func (r *chainRun) attempt(outcome Outcome) *Attempt {
 // write stores a transition of the chain.
 func (r *chainRun) write(t Transition) {
 	t.Task, t.From, t.Fence, t.At = r.rec.ID, StateRunning, r.fence, time.Now()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.p.ctx), leaseTime)
-	defer cancel()
-	stored, err := r.p.write(ctx, t)
+	stored, err := r.p.write(t)
 	switch {
 	case errors.Is(err, ErrFenced), errors.Is(err, ErrConflict):
 		r.p.log.Debug("end of a chain changes nothing", "task", r.rec.ID, "state", stored.State)
 	case err != nil:
-		r.p.log.Error("end of a chain could not be stored; it is taken up again when its lease ends", "task", r.rec.ID, "err", err)
+		r.p.log.Error("end of a chain was not stored before the pool closed; it is taken up again by the next", "task", r.rec.ID, "err", err)
 	default:
 		r.p.log.Info("chain ended", "task", r.rec.ID, "state", stored.State, "outcome", stored.Outcome)
 	}

@@ -21,6 +21,8 @@ type verdict struct {
 	handBack bool
 	// spoilt says that the attempt's session must not be gone on with.
 	spoilt bool
+	// elsewhere says that another pool may do better: its program may be logged in.
+	elsewhere bool
 }
 
 // judge is the one place where what an agent says becomes an outcome. cause is

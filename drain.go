@@ -133,6 +133,9 @@ func (p *Pool) Close() error {
 		p.stopWatch()
 		p.work.Wait()
 		p.pruner.flush()
+		if !p.ownStore {
+			p.unregister()
+		}
 		p.waits.wakeAll()
 		p.events.close()
 		close(p.closed)

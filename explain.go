@@ -83,7 +83,11 @@ func (p *Pool) whyPending(ctx context.Context, r TaskRecord) (reason string, unt
 		return "the pool is shut down; the task waits for the next one on this store", until, nil
 	}
 	if h := p.gate.hopeless(); h != nil {
-		return h.Reason, until, nil
+		others, err := p.ableSlots(ctx)
+		if err == nil && anyRuns(others, &r) {
+			return "waits for another pool on the store; of this one " + h.Reason, until, nil
+		}
+		return h.Reason, until, err
 	}
 	if r.Chain != nil && !r.NotBefore.After(now) {
 		return fmt.Sprintf("%d chains run here, as many as may, or the next look at the queue is due", len(p.chains.running())), until, nil

@@ -22,6 +22,7 @@ type gate struct {
 	overloads int // in a row
 	auth      int // failures to log in, in a row
 	authError string
+	authAt    time.Time // of the last
 	slots     map[*slot]*health
 	changed   chan struct{} // closed and replaced when a slot's health changes
 	told      string        // the last reason said to be hopeless
@@ -80,10 +81,19 @@ func (g *gate) set(s *slot, h *health) {
 	close(g.changed)
 	g.changed = make(chan struct{})
 	if h != nil && h.up {
-		g.told = ""
+		g.recovered()
 	}
 	g.mu.Unlock()
 	g.p.sched.kick()
+}
+
+// recovered notes that tasks can run again, as far as can be seen. The caller
+// holds mu.
+func (g *gate) recovered() {
+	if g.told != "" {
+		g.told = ""
+		token(g.p.news)
+	}
 }
 
 // ready returns nil, nil when a slot is up, the reason when none can start,
@@ -106,7 +116,7 @@ func (g *gate) ready() (changed <-chan struct{}, err error) {
 func (g *gate) hopeless() *Hold {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.auth >= loginsBeforeHopeless {
+	if g.auth >= loginsBeforeHopeless && time.Since(g.authAt) < g.p.cfg.Restart.Cooldown {
 		return &Hold{Class: OutcomeAuth, Reason: g.authError}
 	}
 	var last error
@@ -123,20 +133,29 @@ func (g *gate) hopeless() *Hold {
 }
 
 // tell reports a hopeless state once, and again only after it has passed or
-// become another.
-func (g *gate) tell(h *Hold) {
+// become another. elsewhere says that other pools on the store run the tasks;
+// if there is none, the next task is a new try to log in.
+func (g *gate) tell(h *Hold, elsewhere bool) {
+	reason := h.Reason
+	if elsewhere {
+		reason += leftToOthers
+	}
 	g.mu.Lock()
-	known := g.told == h.Reason
-	g.told = h.Reason
-	if h.Class == OutcomeAuth {
-		g.auth = 0 // the next task is a new try
+	known := g.told == reason
+	g.told = reason
+	if h.Class == OutcomeAuth && !elsewhere {
+		g.auth = 0
 	}
 	g.mu.Unlock()
 	if !known {
-		g.p.log.Error("no task can run", "class", h.Class, "reason", h.Reason)
-		g.p.events.publish(Event{Kind: EventPool, Outcome: h.Class, Message: h.Reason})
+		token(g.p.news)
+		g.p.log.Error("no task can run in this pool", "class", h.Class, "reason", reason)
+		g.p.events.publish(Event{Kind: EventPool, Outcome: h.Class, Message: reason})
 	}
 }
+
+// leftToOthers follows the reason why no slot of this pool can run a task.
+const leftToOthers = "; what other pools on the store can run is left to them"
 
 // permanent reports whether a start that failed so will fail again.
 func permanent(err error) bool {
@@ -203,9 +222,10 @@ func (g *gate) ended(o Outcome, message string, retryAt time.Time) {
 		hold = &Hold{Class: o, Reason: message, Until: until}
 	case OutcomeAuth:
 		g.auth++
-		g.authError = message
+		g.authError, g.authAt = message, now
 	case OutcomeOK, OutcomePartlyDenied, OutcomeMaxTurns, OutcomeSchema, OutcomeDenied:
-		g.overloads, g.auth, g.told = 0, 0, "" // the model has answered
+		g.overloads, g.auth = 0, 0 // the model has answered
+		g.recovered()
 	}
 	news := hold != nil && (g.hold == nil || hold.Until.After(g.hold.Until))
 	if news {

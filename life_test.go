@@ -236,6 +236,11 @@ func TestP3CrashesDoNotUseUpRetries(t *testing.T) {
 	})
 }
 
+// resumed is what a task is asked whose process has died.
+func resumed(prompt string) string {
+	return "Continue from where you left off. You were interrupted at the following request. If it is not in this conversation yet, begin with it now.\n\n" + prompt
+}
+
 func TestCrashPolicies(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -243,8 +248,8 @@ func TestCrashPolicies(t *testing.T) {
 		prompts []string
 		want    claudepool.Outcome
 	}{
-		{"", []string{"x", "Continue from where you left off."}, claudepool.OutcomeOK},
-		{claudepool.CrashResume, []string{"x", "Continue from where you left off."}, claudepool.OutcomeOK},
+		{"", []string{"x", resumed("x")}, claudepool.OutcomeOK},
+		{claudepool.CrashResume, []string{"x", resumed("x")}, claudepool.OutcomeOK},
 		{claudepool.CrashRerun, []string{"x", "x"}, claudepool.OutcomeOK},
 		{claudepool.CrashFail, []string{"x"}, claudepool.OutcomeCrashed},
 	} {

@@ -151,7 +151,7 @@ func (p *Pool) address(ctx context.Context, to string) (string, error) {
 	if unknown == nil {
 		return own.id, nil
 	}
-	others, err := p.store.Slots(ctx)
+	others, err := p.otherSlots(ctx)
 	if err != nil {
 		return "", fmt.Errorf("look for slot %q: %w", to, err)
 	}

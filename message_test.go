@@ -136,9 +136,17 @@ func TestBroadcastReachesTheSlotsThatAreAlive(t *testing.T) {
 			Launcher: &fakeLauncher{turn: b.turn}, Slots: 4, MinSlots: 1, Store: s,
 			SlotConfigs: []claudepool.SlotConfig{{}, {Name: "bob"}},
 		})
-		other := claudepool.SlotRecord{Instance: "pool-2", ID: "slot-7", Name: "eve", State: claudepool.SlotStarting}
-		if _, err := s.PutSlot(t.Context(), other); err != nil {
-			t.Fatal(err)
+		for instance, seen := range map[string]time.Duration{"pool-2": 0, "pool-3": -time.Hour} { // the last is not heard of any more
+			if err := s.PutInstance(t.Context(), claudepool.InstanceRecord{ID: instance, Seen: time.Now().Add(seen)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, other := range []claudepool.SlotRecord{
+			{Instance: "pool-2", ID: "slot-7", Name: "eve"}, {Instance: "pool-3", ID: "slot-8"}, {Instance: "unknown", ID: "slot-9"},
+		} {
+			if _, err := s.PutSlot(t.Context(), other); err != nil {
+				t.Fatal(err)
+			}
 		}
 		stops := submit(t, p, claudepool.Task{Prompt: "busy", Slot: "slot-3"})
 		<-b.begun

@@ -26,6 +26,7 @@ type Pool struct {
 	launcher Launcher
 	ability  Ability
 	instance string
+	self     InstanceRecord // owned by stayRegistered while that runs
 	started  time.Time
 	ids      id.Source
 	sessions sessionLanes
@@ -48,7 +49,11 @@ type Pool struct {
 	expiry *expiry
 	chains *chains
 	meter  *meter
-	pruner *pruner
+
+	overdue   overdue
+	news      chan struct{}         // holds one token while the slots are to be recorded
+	inherited map[string]SlotRecord // how slots were called before a restart, by id
+	pruner    *pruner
 
 	limit      atomic.Int64 // the budget; 0 means none
 	transcript *transcripts // nil when none are kept
@@ -95,7 +100,9 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		launcher: cfg.Launcher,
 		started:  time.Now(),
 		running:  map[TaskID]*attempt{},
-		closed:   make(chan struct{}), drainDone: make(chan struct{}),
+		overdue:  overdue{fresh: map[TaskID]sighting{}},
+		news:     make(chan struct{}, 1), inherited: map[string]SlotRecord{},
+		closed: make(chan struct{}), drainDone: make(chan struct{}),
 		defaults: cfg.options(SlotConfig{}, nil),
 	}
 	if p.launcher == nil {
@@ -145,15 +152,17 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	watch, stopWatch := context.WithCancel(context.Background())
 	p.stopWatch = stopWatch
 	changes, err := p.store.Watch(watch)
+	var before string // the pool whose slots' names this one has inherited
 	if err == nil {
-		err = p.expiry.load(ctx)
+		before, err = p.enter(ctx)
 	}
 	if err != nil {
 		p.stop(ErrClosed)
 		stopWatch()
-		return nil, errors.Join(fmt.Errorf("read the store: %w", err), p.transcript.close(), p.closeStore())
+		return nil, errors.Join(fmt.Errorf("begin with the store: %w", err), p.transcript.close(), p.closeStore())
 	}
 	p.work.Go(func() { p.follow(changes) })
+	p.work.Go(p.stayRegistered)
 	p.work.Go(p.sched.loop)
 	p.work.Go(p.expiry.loop)
 	p.work.Go(p.chains.loop)
@@ -169,7 +178,29 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		}
 		p.addSlot(sc)
 	}
+	p.forget(ctx, before)
 	return p, nil
+}
+
+// enter makes the pool known to the store, and takes up what others have left
+// there, before anything is dispatched.
+func (p *Pool) enter(ctx context.Context) (before string, err error) {
+	if err := p.register(ctx); err != nil {
+		return "", err
+	}
+	if _, err := p.recoverLost(ctx); err != nil {
+		p.log.Warn("not all that lost pools have left could be taken over", "err", err)
+	}
+	if p.durable {
+		before, err = p.inherit(ctx)
+	}
+	if err == nil {
+		err = p.expiry.load(ctx)
+	}
+	if err != nil {
+		p.unregister()
+	}
+	return before, err
 }
 
 // refuseAll is the permission function of options that no process was started with.

@@ -48,16 +48,14 @@ func (p *Pool) allSlots(ctx context.Context) ([]SlotStatus, error) {
 	own := slices.Clone(p.slots)
 	p.mu.Unlock()
 	out := snapshots(own)
-	records, err := p.store.Slots(ctx)
+	others, err := p.otherSlots(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range records {
-		if r.Instance != p.instance {
-			out = append(out, SlotStatus{
-				ID: r.ID, Instance: r.Instance, Name: r.Name, Role: r.Role, Description: r.Description, State: r.State, Since: r.Updated,
-			})
-		}
+	for _, r := range others {
+		out = append(out, SlotStatus{
+			ID: r.ID, Instance: r.Instance, Name: r.Name, Role: r.Role, Description: r.Description, State: r.State, PID: r.PID, Since: r.Updated,
+		})
 	}
 	return out, nil
 }

@@ -16,6 +16,10 @@ import (
 const (
 	// continuePrompt goes on with a conversation that was cut off.
 	continuePrompt = "Continue from where you left off."
+	// againPrompt goes on with one whose process died. What was asked may not be
+	// in it: the CLI writes a prompt down some time after it has begun with it,
+	// in a file that the reset before may have made.
+	againPrompt = continuePrompt + " You were interrupted at the following request. If it is not in this conversation yet, begin with it now.\n\n%s"
 	// reworkPrompt goes on with a conversation whose result was rejected.
 	reworkPrompt = "A reviewer has looked at your result and rejected it. This is what they said:\n\n" +
 		"<review_feedback>\n%s\n</review_feedback>\n\n" +
@@ -31,6 +35,10 @@ const (
 // have come to it.
 func (r *TaskRecord) asks() string {
 	switch resumes := r.ResumeSession != ""; {
+	case r.mayBeUnasked() && r.Task.command():
+		return r.Task.Prompt // in another text it would be no command
+	case r.mayBeUnasked():
+		return fmt.Sprintf(againPrompt, r.Task.Prompt)
 	case r.Feedback == "" && resumes:
 		return continuePrompt
 	case r.Feedback == "":
@@ -42,6 +50,15 @@ func (r *TaskRecord) asks() string {
 	}
 	return fmt.Sprintf(reworkPrompt, r.Feedback)
 }
+
+// mayBeUnasked reports whether the session that the next attempt goes on with
+// may lack the task's prompt: the attempt before was cut off.
+func (r *TaskRecord) mayBeUnasked() bool {
+	return r.ResumeSession != "" && r.Feedback == "" && r.Outcome.machinery()
+}
+
+// command reports whether the task's prompt is a command of the CLI.
+func (t *Task) command() bool { return t.Commands && strings.HasPrefix(t.Prompt, "/") }
 
 // composeTries is how often the store is asked for what a prompt needs: that it
 // fails for a moment is no fault of the task.
@@ -67,9 +84,9 @@ func (a *attempt) prompting() (claude.Prompt, error) {
 	t := &a.rec.Task
 	prompt := claude.Prompt{Text: a.rec.asks()}
 	before := ""
-	if a.rec.ResumeSession == "" {
+	if a.rec.ResumeSession == "" || a.rec.mayBeUnasked() {
 		prompt.Images, prompt.Commands = t.Images, t.Commands
-		if t.Commands && strings.HasPrefix(t.Prompt, "/") {
+		if t.command() && prompt.Text == t.Prompt {
 			return prompt, nil // with anything before it, it would be no command
 		}
 		values, err := a.p.store.Context(a.ctx)

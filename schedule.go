@@ -31,6 +31,7 @@ type scheduler struct {
 	wentOn map[string]*slot
 
 	parked []assignment  // owned by loop: tasks that wait for one of soon, one each
+	leave  time.Time     // owned by loop: until when no task is failed, because others may run it
 	done   chan struct{} // closed when loop has ended
 }
 
@@ -296,9 +297,9 @@ func (s *scheduler) dispatch(ctx context.Context) time.Time {
 		return time.Time{} // what waits stays for the next pool, or is cancelled by the drain
 	}
 	if h := s.p.gate.hopeless(); h != nil {
-		s.p.gate.tell(h)
-		return s.p.failPending(ctx, h)
+		return s.giveUp(ctx, h)
 	}
+	s.leave = time.Time{}
 	for ctx.Err() == nil {
 		if until, closed := s.p.gate.closed(time.Now()); closed {
 			return until
@@ -439,9 +440,35 @@ func (p *Pool) giveBack(ctx context.Context, r TaskRecord, until time.Time) {
 // has gone.
 const storeTimeout = 5 * time.Second
 
-// failPending fails the tasks that could run now, because no slot can run any.
-// It returns when to look again.
-func (p *Pool) failPending(ctx context.Context, h *Hold) time.Time {
+// giveUp deals with the waiting tasks when no slot of this pool can run any. It
+// returns when to look again.
+func (s *scheduler) giveUp(ctx context.Context, h *Hold) time.Time {
+	if time.Now().Before(s.leave) {
+		return s.leave // however many tasks others begin and end meanwhile
+	}
+	others, err := s.p.ableSlots(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.p.log.Error("waiting tasks cannot be failed: other pools might run them; trying again", "err", err)
+		}
+		return time.Now().Add(time.Second)
+	}
+	s.p.gate.tell(h, len(others) > 0)
+	next := s.p.failPending(ctx, h, others)
+	if len(others) > 0 {
+		s.leave = time.Now().Add(lookElsewhere)
+		next = earliest(s.leave, cmp.Or(next, s.leave))
+	}
+	return next
+}
+
+// lookElsewhere is how often a pool that can run nothing looks whether the
+// others still can.
+const lookElsewhere = 5 * time.Second
+
+// failPending fails the tasks that could run now, because no slot can run any,
+// save those that one of the others can. It returns when to look again.
+func (p *Pool) failPending(ctx context.Context, h *Hold, others []SlotRecord) time.Time {
 	now := time.Now()
 	var next time.Time
 	for r, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StatePending}}) {
@@ -451,7 +478,7 @@ func (p *Pool) failPending(ctx context.Context, h *Hold) time.Time {
 			}
 			continue
 		}
-		if err == nil {
+		if err == nil && !anyRuns(others, &r) {
 			_, err = p.store.Transition(ctx, Transition{
 				Task: r.ID, From: StatePending, To: StateFailed, At: time.Now(), Outcome: h.Class, Result: p.endedEarly(r, h.Class, h.Reason),
 			})

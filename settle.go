@@ -23,6 +23,7 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 		wanted = a.s.own.JSONSchema
 	}
 	v := judge(res, err, cause, wanted)
+	v.elsewhere = v.outcome == OutcomeAuth && a.othersRun()
 	at := a.record(v, res, err, now)
 	t := a.decide(v, res, at, now)
 	// Whoever learns of the end may ask for the sums next, so they come first.
@@ -37,7 +38,7 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 		a.s.status.Spawned++
 	}
 	a.s.mu.Unlock()
-	stored, terr := a.write(t)
+	stored, terr := p.write(t)
 	p.sched.kick() // the money that was reserved is free
 	if terr == nil || stored.State == StateCancelled {
 		a.acknowledge(v.outcome, stored.State)
@@ -46,7 +47,7 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 	case errors.Is(terr, ErrFenced), errors.Is(terr, ErrConflict):
 		p.log.Debug("late result changes nothing; its cost counts", "task", a.rec.ID, "slot", a.s.id, "outcome", v.outcome)
 	case terr != nil:
-		p.log.Error("outcome of an attempt could not be stored; the task is taken up again when its lease ends",
+		p.log.Error("outcome of an attempt was not stored before the pool closed; the task is taken up again by the next",
 			"task", a.rec.ID, "slot", a.s.id, "outcome", v.outcome, "err", terr)
 	default:
 		p.log.LogAttrs(a.ctx, slog.LevelInfo, "attempt ended", slog.String("task", string(a.rec.ID)), slog.String("slot", a.s.id),
@@ -99,6 +100,17 @@ func (a *attempt) sessionID(res claude.Result) string {
 	return ""
 }
 
+// othersRun reports whether another pool on the store can run the task.
+func (a *attempt) othersRun() bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), storeTimeout)
+	defer cancel()
+	others, err := a.p.ableSlots(ctx)
+	if err != nil {
+		a.p.log.Warn("whether another pool can run the task is not known", "task", a.rec.ID, "err", err)
+	}
+	return err == nil && anyRuns(others, &a.rec)
+}
+
 // decide says which state the task goes to.
 func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Time) Transition {
 	r := &a.rec
@@ -126,7 +138,7 @@ func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Tim
 		// Not the task's fault: it is parked, and goes on where it is.
 		t.NotBefore, t.ResumeSession = resetTime(res), resumable
 		return t
-	case o.Retryable() && r.Retries < retry.Max:
+	case (o.Retryable() || v.elsewhere) && r.Retries < retry.Max:
 		t.CountRetry, t.NotBefore = true, now.Add(retry.pause(r.Retries+1))
 		if o.continues() {
 			t.ResumeSession = resumable
@@ -168,20 +180,26 @@ func (a *attempt) result(state TaskState, v verdict, res claude.Result, at *Atte
 	return out
 }
 
-// write stores a transition of an attempt.
-func (a *attempt) write(t Transition) (TaskRecord, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), leaseTime)
-	defer cancel()
-	return a.p.write(ctx, t)
-}
-
-// write stores the end of something that has been paid for. A store that fails
-// is asked again until ctx ends.
-func (p *Pool) write(ctx context.Context, t Transition) (TaskRecord, error) {
+// write stores the end of something that has been paid for, however long that
+// takes: a store that fails is asked again as long as the pool lives, and for
+// storeTimeout after that. Meanwhile whoever waits for it takes on nothing else.
+func (p *Pool) write(t Transition) (TaskRecord, error) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(p.ctx))
+	defer cancel(nil)
+	stop := context.AfterFunc(p.ctx, func() {
+		time.AfterFunc(storeTimeout, func() { cancel(context.DeadlineExceeded) })
+	})
+	defer stop()
 	for try := 1; ; try++ {
 		r, err := p.store.Transition(ctx, t)
-		if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrConflict) || errors.Is(err, ErrClosed) || errors.Is(err, ErrUnknownTask) {
+		switch {
+		case err == nil, errors.Is(err, ErrFenced), errors.Is(err, ErrConflict), errors.Is(err, ErrClosed), errors.Is(err, ErrUnknownTask):
+			if try > 1 {
+				p.log.Info("store answers again about the end of a task", "task", t.Task, "tries", try)
+			}
 			return r, err
+		case try == 1:
+			p.log.Error("end of a task cannot be stored; trying until it can, or the pool closes", "task", t.Task, "to", t.To, "err", err)
 		}
 		select {
 		case <-time.After(backoff(50*time.Millisecond, 2*time.Second, try)):

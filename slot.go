@@ -1,10 +1,10 @@
 package claudepool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -89,7 +89,11 @@ func (p *Pool) addSlot(cfg SlotConfig) {
 		assigned: make(chan assignment, 1), poked: make(chan struct{}, 1), done: make(chan struct{}),
 		recording: make(chan struct{}, 1),
 	}
-	s.status = SlotStatus{ID: s.id, Name: cfg.Name, Role: cfg.Role, Description: cfg.Description, State: SlotStarting, Since: time.Now()}
+	was := p.inherited[s.id]
+	s.status = SlotStatus{
+		ID: s.id, Name: cmp.Or(cfg.Name, was.Name), Role: cmp.Or(cfg.Role, was.Role), Description: cmp.Or(cfg.Description, was.Description),
+		State: SlotStarting, Since: time.Now(),
+	}
 	s.own = s.configure(nil)
 	s.ownKey = s.own.LaunchKey()
 	p.next++
@@ -128,9 +132,7 @@ func (s *slot) run() {
 	defer close(s.done)
 	ctx := s.p.ctx
 	s.p.gate.slotStarting(s)
-	if err := s.record(ctx); err != nil && ctx.Err() == nil {
-		s.p.log.Warn("slot could not be recorded; other pools will not see it", "slot", s.id, "err", err)
-	}
+	s.tellStore()
 	for s.prepare(ctx) {
 		s.await(ctx)
 	}
@@ -330,6 +332,9 @@ func (s *slot) adopt(a Agent, o claude.Options, key string) {
 	s.mu.Unlock()
 	s.p.pruner.uses(a.Info())
 	s.p.gate.slotUp(s)
+	if s.p.durable {
+		s.tellStore() // before it is asked anything: whoever takes over has to find it
+	}
 }
 
 // closeTimeout bounds the end of a process, which takes at most three steps of
@@ -522,8 +527,18 @@ func (s *slot) snapshot() SlotStatus {
 	return st
 }
 
-// record tells the store of the slot: once at the start and whenever it is
-// named anew. That it is busy can be seen from its task's claim.
+// tellStore records the slot: at the start, with each new process, and when it
+// is news to others whether it can run anything. That it is busy can be seen
+// from its task's claim.
+func (s *slot) tellStore() {
+	ctx, cancel := context.WithTimeout(s.p.ctx, storeTimeout)
+	defer cancel()
+	if err := s.record(ctx); err != nil && s.p.ctx.Err() == nil {
+		s.p.log.Warn("slot could not be recorded; other pools do not see how it is", "slot", s.id, "err", err)
+	}
+}
+
+// record writes the slot's record as the slot is now.
 func (s *slot) record(ctx context.Context) error {
 	select {
 	case s.recording <- struct{}{}:
@@ -532,12 +547,15 @@ func (s *slot) record(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	st := s.snapshot()
+	if s.p.gate.hopeless() != nil {
+		st.State = SlotErrored // nor will the others of this pool run anything
+	}
 	s.mu.Lock()
 	version := s.version
 	s.mu.Unlock()
 	r, err := s.p.store.PutSlot(ctx, SlotRecord{
 		Instance: s.p.instance, ID: s.id, Name: st.Name, Role: st.Role, Description: st.Description,
-		State: st.State, PID: os.Getpid(), Version: version, Updated: time.Now(),
+		State: st.State, PID: st.PID, Version: version, Updated: time.Now(),
 	})
 	if err != nil {
 		return err
@@ -548,16 +566,29 @@ func (s *slot) record(ctx context.Context) error {
 	return nil
 }
 
-// removeSlot forgets a slot that has stopped.
+// renamed reports whether the slot is called otherwise than its configuration says.
+func (s *slot) renamed() bool {
+	st := s.snapshot()
+	return st.Name != s.cfg.Name || st.Role != s.cfg.Role || st.Description != s.cfg.Description
+}
+
+// removeSlot forgets a slot that has stopped. When the whole pool ends, names
+// that somebody has given stay for the next one.
 func (p *Pool) removeSlot(s *slot) {
 	p.mu.Lock()
 	p.slots = slices.DeleteFunc(p.slots, func(o *slot) bool { return o == s })
 	p.mu.Unlock()
 	p.gate.slotGone(s)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), storeTimeout)
 	defer cancel()
-	if err := p.store.DeleteSlot(ctx, p.instance, s.id); err != nil {
-		p.log.Warn("record of a stopped slot could not be removed", "slot", s.id, "err", err)
+	var err error
+	if p.durable && p.open() != nil && s.renamed() {
+		err = s.record(ctx)
+	} else {
+		err = p.store.DeleteSlot(ctx, p.instance, s.id)
+	}
+	if err != nil {
+		p.log.Warn("record of a stopped slot could not be changed", "slot", s.id, "err", err)
 	}
 }
 

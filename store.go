@@ -294,7 +294,7 @@ type SlotRecord struct {
 	Role        string
 	Description string
 	State       SlotState
-	PID         int
+	PID         int // of its process, as last recorded; 0 when it has had none
 	Version     int64
 	Updated     time.Time
 }

@@ -1,7 +1,6 @@
 package claudepool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +79,11 @@ func (p *Pool) checkSlots(ctx context.Context) error {
 	if most > 0 {
 		p.starts.measured(min(most, p.cfg.MaxMemory))
 	}
-	return errors.Join(p.checkVersion(ctx, slots), p.recoverLost(ctx))
+	dead, err := p.recoverLost(ctx)
+	if dead > 0 { // what waits of theirs has nobody else to see that it does not wait too long
+		err = errors.Join(err, p.expiry.load(ctx))
+	}
+	return errors.Join(p.checkVersion(ctx, slots), err)
 }
 
 // checkVersion replaces processes of another version than the program has now.
@@ -99,70 +102,6 @@ func (p *Pool) checkVersion(ctx context.Context, slots []*slot) error {
 		}
 	}
 	return nil
-}
-
-// recoverLost returns tasks to the queue whose claim has run out: their holder
-// has died, or cannot reach the store. Of tasks that were cancelled meanwhile
-// only the money is settled.
-func (p *Pool) recoverLost(ctx context.Context) error {
-	defer p.chains.kick() // another pool on the store may have given one back
-	now := time.Now()
-	for r, err := range p.store.Tasks(ctx, TaskFilter{LeaseBefore: now}) {
-		if err != nil {
-			return err
-		}
-		if r.Claim == nil || p.runs(r.ID) || p.chains.has(r.ID) {
-			continue // ours: its own watch sees to it
-		}
-		if r.Chain != nil && r.State == StateCancelled {
-			// Its holder may have started a step just before it was lost.
-			if err := p.cancelSteps(ctx, r); err != nil {
-				return err
-			}
-		}
-		if err := p.takeOver(ctx, r, now); err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrFenced) {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *Pool) runs(id TaskID) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.running[id] != nil
-}
-
-// takeOver ends the claim of a lost holder. What its attempt has cost is the
-// last figure seen, else what was reserved.
-func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error {
-	cost := r.Claim.LastCost
-	if cost == 0 {
-		cost = r.Claim.Reserved
-	}
-	at := &Attempt{
-		TaskID: r.ID, Fence: r.Claim.Fence, SlotID: r.Claim.SlotID, Holder: r.Claim.Holder, Outcome: OutcomeLost,
-		Message: "its holder was lost", Cost: cost, Estimated: true, SessionID: r.Claim.SessionID, Started: r.Started, Ended: now,
-	}
-	t := Transition{Task: r.ID, From: StateRunning, Fence: r.Claim.Fence, To: StatePending, At: now, Attempt: at, Outcome: OutcomeLost, CountCrash: true}
-	switch {
-	case r.Chain != nil:
-		t.CountCrash = false // its steps have counters of their own
-	case r.Task.OnCrash == CrashFail || r.Crashes >= MaxCrashes:
-		t.To, t.CountCrash = StateFailed, false
-		t.Result = p.endedEarly(r, OutcomeLost, "the program that ran it was lost")
-	case r.Task.OnCrash != CrashRerun:
-		t.ResumeSession = cmp.Or(r.Claim.SessionID, r.ResumeSession)
-	}
-	_, err := p.store.Transition(ctx, t)
-	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrFenced) {
-		p.sched.kick() // its money is free, and its lane and tags
-		p.chains.kick()
-	}
-	if err == nil {
-		p.log.Warn("task of a lost holder was taken over", "task", r.ID, "holder", r.Claim.Holder)
-	}
-	return err
 }
 
 // CheckAndRestartSlots does one pass of the supervisor now, and also restarts
