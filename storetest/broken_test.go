@@ -226,6 +226,27 @@ func (p *postman) TakeMessages(ctx context.Context, to string, ids []string) ([]
 	return p.PoolStore.TakeMessages(ctx, to, ids)
 }
 
+// census is a store that handles pools in its own way, where a function is set.
+type census struct {
+	claudepool.PoolStore
+	put    func(s claudepool.PoolStore, r claudepool.InstanceRecord) error
+	forget func(s claudepool.PoolStore, id string) error
+}
+
+func (c *census) PutInstance(ctx context.Context, r claudepool.InstanceRecord) error {
+	if c.put != nil {
+		return c.put(c.PoolStore, r)
+	}
+	return c.PoolStore.PutInstance(ctx, r)
+}
+
+func (c *census) DeleteInstance(ctx context.Context, id string) error {
+	if c.forget != nil {
+		return c.forget(c.PoolStore, id)
+	}
+	return c.PoolStore.DeleteInstance(ctx, id)
+}
+
 // TestSuiteBites runs the group of tests that a fault concerns, in a process of
 // its own, and expects it to fail at the right place.
 func TestSuiteBites(t *testing.T) {

@@ -14,6 +14,56 @@ var faults = map[string]struct {
 	test string // group/name, as Run names them
 	make func(claudepool.PoolStore) claudepool.PoolStore
 }{
+	"keeps the slots of a forgotten pool": {
+		"instances/a pool that is forgotten takes its slots with it, and no others",
+		func(s claudepool.PoolStore) claudepool.PoolStore {
+			return &census{PoolStore: s, forget: func(s claudepool.PoolStore, id string) error {
+				slots, err := s.Slots(context.Background())
+				if err != nil {
+					return err
+				}
+				if err := s.DeleteInstance(context.Background(), id); err != nil {
+					return err
+				}
+				for _, r := range slots {
+					if r.Version = 0; r.Instance == id {
+						if _, err := s.PutSlot(context.Background(), r); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			}}
+		},
+	},
+	"gives up the claims of a forgotten pool": {
+		"instances/what a forgotten pool has claimed stays claimed",
+		func(s claudepool.PoolStore) claudepool.PoolStore {
+			return &census{PoolStore: s, forget: func(s claudepool.PoolStore, id string) error {
+				for r, err := range s.Tasks(context.Background(), claudepool.TaskFilter{States: []claudepool.TaskState{claudepool.StateRunning}}) {
+					if err != nil {
+						return err
+					}
+					if _, err := s.Transition(context.Background(), claudepool.Transition{Task: r.ID, From: r.State, Fence: r.Fence, To: claudepool.StatePending}); err != nil {
+						return err
+					}
+				}
+				return s.DeleteInstance(context.Background(), id)
+			}}
+		},
+	},
+	"keeps the first that it hears of a pool": {
+		"instances/a pool is stored in the place of what was known of it",
+		func(s claudepool.PoolStore) claudepool.PoolStore {
+			return &census{PoolStore: s, put: func(s claudepool.PoolStore, r claudepool.InstanceRecord) error {
+				known, err := s.Instances(context.Background())
+				if err != nil || slices.ContainsFunc(known, func(k claudepool.InstanceRecord) bool { return k.ID == r.ID }) {
+					return err
+				}
+				return s.PutInstance(context.Background(), r)
+			}}
+		},
+	},
 	"ignores the fence of a transition": {
 		"transition/only what the state machine allows is done",
 		func(s claudepool.PoolStore) claudepool.PoolStore {

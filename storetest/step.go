@@ -12,7 +12,7 @@ import (
 
 // steps are all methods that take a context, each called so that it would
 // succeed. They are given the task "running" with its claim, the task
-// "pending", the key "key", the slot "slot-0" of "pool-1" and a message to it.
+// "pending", the key "key", the pool "pool-1", its slot "slot-0" and a message to that.
 var steps = []struct {
 	name string
 	call func(ctx context.Context, s *store, running claudepool.TaskRecord) error
@@ -70,6 +70,16 @@ var steps = []struct {
 		_, err := s.Slots(ctx)
 		return err
 	}},
+	{"PutInstance", func(ctx context.Context, s *store, _ claudepool.TaskRecord) error {
+		return s.PutInstance(ctx, pool("pool-2"))
+	}},
+	{"DeleteInstance", func(ctx context.Context, s *store, _ claudepool.TaskRecord) error {
+		return s.DeleteInstance(ctx, "pool-1")
+	}},
+	{"Instances", func(ctx context.Context, s *store, _ claudepool.TaskRecord) error {
+		_, err := s.Instances(ctx)
+		return err
+	}},
 	{"SetContext", func(ctx context.Context, s *store, _ claudepool.TaskRecord) error {
 		return s.SetContext(ctx, "key", "other")
 	}},
@@ -103,6 +113,7 @@ func (s *store) furnish() claudepool.TaskRecord {
 	s.create("running", capped(50))
 	running := s.claim()
 	s.create("pending")
+	s.putInstance(pool("pool-1"))
 	s.putSlot(claudepool.SlotRecord{Instance: "pool-1", ID: "slot-0"})
 	if err := s.SetContext(s.ctx(), "key", "value"); err != nil {
 		s.t.Fatal(err)
@@ -113,12 +124,13 @@ func (s *store) furnish() claudepool.TaskRecord {
 
 // snapshot is all that a store shows.
 type snapshot struct {
-	Tasks    []claudepool.TaskRecord
-	Attempts []claudepool.Attempt
-	Ledger   claudepool.Ledger
-	Slots    []claudepool.SlotRecord
-	Context  map[string]string
-	Messages []claudepool.Message // to slot-0
+	Tasks     []claudepool.TaskRecord
+	Attempts  []claudepool.Attempt
+	Ledger    claudepool.Ledger
+	Slots     []claudepool.SlotRecord
+	Instances []claudepool.InstanceRecord
+	Context   map[string]string
+	Messages  []claudepool.Message // to slot-0
 }
 
 func (s *store) snapshot() snapshot {
@@ -137,6 +149,8 @@ func (s *store) snapshot() snapshot {
 	snap.Ledger, err = s.Ledger(s.ctx(), claudepool.LedgerQuery{})
 	keep(err)
 	snap.Slots, err = s.Slots(s.ctx())
+	keep(err)
+	snap.Instances, err = s.Instances(s.ctx())
 	keep(err)
 	snap.Context, err = s.Context(s.ctx())
 	keep(err)

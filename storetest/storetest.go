@@ -52,6 +52,7 @@ func Run(t *testing.T, open func(t *testing.T) claudepool.PoolStore) {
 		{"allowance", allowanceTests},
 		{"watch", watchTests},
 		{"slots", slotTests},
+		{"instances", instanceTests},
 		{"context", contextTests},
 		{"messages", messageTests},
 		{"step", stepTests},
