@@ -22,6 +22,7 @@ import (
 // options are what the flags say.
 type options struct {
 	pool     claudepool.PoolConfig
+	store    storeOptions
 	sources  sources
 	toolsets []mcp.Toolset
 	drain    time.Duration
@@ -103,7 +104,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		oneOf(claude.PermissionModes())+" (default plan, which only reads, but for what a task or a skill allows by name)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
 	f.BoolVar(&c.AllowBypass, "allow-bypass", false, "allow bypassPermissions, in --permission-mode and to tasks that ask for it")
 	both("b", "budget-usd", "what all tasks together may cost, in `dollars` (default: no limit)", dollars(&c.Budget))
-	both("", "budget-window", "which spending counts: `"+oneOf(claudepool.BudgetWindows())+"` (default run)", choice(&c.Window, claudepool.BudgetWindows()))
+	both("", "budget-window", "which spending counts: `"+oneOf(claudepool.BudgetWindows())+"` (default run, or store with --store)", choice(&c.Window, claudepool.BudgetWindows()))
+	both("", "store", "the `file` that holds tasks, results and what was spent, so that they outlive the server; it is made\n"+
+		"if it is not there (default: none, they end with the server)", text(&o.store.path))
+	f.BoolVar(&o.store.opts.Peer, "peer", false, "share the file of --store with other servers that say --peer too")
+	both("", "retain-tasks", "how many tasks that have ended stay in the store, a `number` or all (default 1000000)", bound(&o.store.opts.Retain.Count, 1))
+	both("", "retain-days", "for how many `days` they stay in it, or all (default 90)", bound(&o.store.opts.Retain.Age, 24*time.Hour))
 	both("", "mcp-config", "a `file` with the MCP servers of the slots, like .mcp.json", servers(&c.Agent.MCPServers))
 	f.BoolVar(&c.InheritMCP, "no-strict-mcp-config", false, "let the slots also load the MCP servers of your own configuration")
 	both("", "working-dir", "the `folder` in which the slots work (default: the current one)", folder(&c.WorkDir))
@@ -115,7 +121,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	both("", "claude", "the Claude CLI, a `path` or a name in PATH (default claude)", text(&c.ClaudePath))
 	f.BoolVar(&o.demo, "demo", false, "serve a stand-in for the CLI, with canned answers: no account, no network, no cost")
 	both("", "toolsets", "which tools to serve, a `list` of "+strings.Join(names(mcp.Toolsets()), ", ")+" (default: all)", toolsets(&o.toolsets))
-	both("", "drain-timeout", "how `long` running tasks may go on at the end (default 4s)", pause(&o.drain))
+	both("", "drain-timeout", "how `long` running tasks may go on at the end; with --store those that do not make it go back to its\n"+
+		"queue (default 4s). A second signal ends the server at once, but one of SIGINT and SIGTERM that follows the\n"+
+		"other within a second does not count: that is how the Claude CLI ends its servers", pause(&o.drain))
 	both("", "log-level", "debug, info, warn or error: the least `level` to log (default info)", func(s string) error {
 		if err := o.level.UnmarshalText([]byte(s)); err != nil {
 			return errors.New("must be debug, info, warn or error")
@@ -168,6 +176,10 @@ func (o *options) check(rest []string) error {
 		return fmt.Errorf("flag --slots: %d is above --max-slots, %d", c.Slots, c.MaxSlots)
 	case c.Agent.PermissionMode == claude.PermissionBypass && !c.AllowBypass:
 		return fmt.Errorf("flag --permission-mode: %s also needs --allow-bypass, for the slots could then do everything you can", claude.PermissionBypass)
+	case o.store.path == "" && o.store.opts.Peer:
+		return errors.New("flag --peer: needs --store, the file that is shared")
+	case o.store.path == "" && o.store.opts.Retain != claudepool.Retention{}:
+		return errors.New("flags --retain-tasks and --retain-days: need --store, the file whose tasks they are about")
 	case o.demo && c.ClaudePath != "":
 		return errors.New("flag --claude: cannot be combined with -demo, which needs no CLI")
 	}
@@ -214,6 +226,22 @@ func count(dst *int) func(string) error {
 			return errors.New("must be a whole number, 1 or more")
 		}
 		*dst = n
+		return nil
+	}
+}
+
+// bound reads how much is kept, in units.
+func bound[T int | time.Duration](dst *T, unit T) func(string) error {
+	return func(s string) error {
+		if s == "all" {
+			*dst = -1
+			return nil
+		}
+		n, err := strconv.ParseInt(s, 10, 32)
+		if err != nil || n < 1 || n > math.MaxInt64/int64(unit) {
+			return errors.New("must be a whole number, 1 or more, or all")
+		}
+		*dst = T(n) * unit
 		return nil
 	}
 }

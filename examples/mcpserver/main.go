@@ -23,6 +23,11 @@
 // than --permission-mode, nor for more money than --budget-usd. Slots load the
 // MCP servers of --mcp-config and no others.
 //
+// With --store FILE tasks, results and what was spent are in that file, and
+// outlive the server: what a server was told to do and has not done, the next one
+// on the file does, however the first one ended. A second server on the file is
+// refused, unless both say --peer; then they share the queue.
+//
 // Skills and workflows are those that are built in (--no-builtins), those in
 // .claude-pool of your home folder (--no-global-skills) and of the project
 // (--no-project-skills; --skills-dir takes another folder of skills in its
@@ -33,7 +38,10 @@
 // Standard output carries the protocol and nothing else; the log goes to
 // standard error. The first SIGINT or SIGTERM, or the end of standard input,
 // drains the pool: it takes no more work, and what runs has --drain-timeout to
-// finish. A second signal ends the program at once. However it ends, no process
+// finish. With --store, what does not make it goes back to the queue, and standard
+// error says how much that was. A second signal ends the program at once; one
+// of SIGINT and SIGTERM that follows the other within a second does not count,
+// for that is how the Claude CLI ends a server. However it ends, no process
 // of a slot outlives it. The exit code is 0 after a drain, 2 when a flag has a
 // bad value, 1 when the pool could not start or end well, and 130 after a second
 // signal.

@@ -17,6 +17,7 @@ import (
 	"github.com/claudepool/claudepool/examples/internal/demo"
 	"github.com/claudepool/claudepool/internal/proctree"
 	"github.com/claudepool/claudepool/mcp"
+	"github.com/claudepool/claudepool/sqlitestore"
 )
 
 // The exit codes.
@@ -27,7 +28,8 @@ const (
 	exitInterrupted = 130
 )
 
-// errInterrupted: a second signal came while the pool drained.
+// errInterrupted: a signal came at the start, or a second one while the pool
+// drained.
 var errInterrupted = errors.New("interrupted")
 
 // run is the program. It returns its exit code.
@@ -44,7 +46,7 @@ func run(args []string, stdin io.ReadCloser, stdout io.WriteCloser, stderr io.Wr
 		fmt.Fprintln(stderr, "mcpserver: this is a slot of a pool already, and slots have no pools of their own; remove this server from the MCP configuration of the slots")
 		return exitFailure
 	}
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	// A client that is gone must not end this program by SIGPIPE, before it has
@@ -57,7 +59,10 @@ func run(args []string, stdin io.ReadCloser, stdout io.WriteCloser, stderr io.Wr
 	for _, w := range o.warnings {
 		log.Warn(w)
 	}
-	err = serve(o, signals, &sdk.IOTransport{Reader: stdin, Writer: stdout}, log)
+	told, err := serve(o, signals, &sdk.IOTransport{Reader: stdin, Writer: stdout}, log)
+	if told != "" {
+		fmt.Fprintln(stderr, "mcpserver:", told)
+	}
 	switch {
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
@@ -68,89 +73,143 @@ func run(args []string, stdin io.ReadCloser, stdout io.WriteCloser, stderr io.Wr
 	return exitOK
 }
 
-// serve builds the pool and serves it until the client is gone or a signal
-// comes. Then it drains the pool.
-func serve(o options, signals <-chan os.Signal, t sdk.Transport, log *slog.Logger) error {
-	pool, cleanup, err := build(o, signals)
-	if err != nil {
-		return err
+// service is the pool and what it stands on.
+type service struct {
+	pool    *claudepool.Pool
+	store   *sqlitestore.Store // nil when all ends with the program
+	cleanup func()
+}
+
+// close closes the pool, then what it stands on.
+func (s *service) close() error {
+	var err error
+	if s.pool != nil {
+		err = s.pool.Close()
 	}
-	defer cleanup()
-	server, err := mcp.NewServer(pool, mcp.Options{
+	if s.store != nil {
+		err = errors.Join(err, s.store.Close())
+	}
+	return err
+}
+
+// serve builds the pool and serves it until the client is gone or a signal
+// comes. Then it drains the pool. It returns what is to be told about that, or
+// nothing.
+func serve(o options, signals <-chan os.Signal, t sdk.Transport, log *slog.Logger) (string, error) {
+	s, err := prepare(o, signals)
+	if err != nil {
+		return "", err
+	}
+	defer s.cleanup()
+	server, err := mcp.NewServer(s.pool, mcp.Options{
 		Toolsets: o.toolsets, MaxPermissionMode: o.ceiling(), Logger: log,
 	})
 	if err != nil {
-		return errors.Join(err, pool.Close())
+		return "", errors.Join(err, s.close())
 	}
-	c := pool.Config()
-	log.Info("serving", "slots", c.Slots, "permission_mode", c.Agent.PermissionMode, "ceiling", o.ceiling(), "budget", c.Budget, "demo", o.demo)
+	c := s.pool.Config()
+	log.Info("serving", "slots", c.Slots, "permission_mode", c.Agent.PermissionMode, "ceiling", o.ceiling(), "budget", c.Budget, "demo", o.demo, "store", o.store.path)
 
 	gone := make(chan error, 1)
 	go func() { gone <- server.Run(context.Background(), t) }() // ends with server.Close at the latest
 	var lost error
+	var first os.Signal
 	select {
-	case s := <-signals:
-		log.Info("draining", "signal", s.String(), "at_most", o.drain)
+	case first = <-signals:
+		log.Info("draining", "signal", first.String(), "at_most", o.drain)
 	case lost = <-gone:
 		log.Info("the client is gone; draining", "at_most", o.drain)
 	}
 
-	ended := make(chan error, 1)
-	go func() { ended <- end(pool, server, o, log) }()
-	select {
-	case err := <-ended:
-		return errors.Join(lost, err)
-	case <-signals:
-		return errInterrupted // the watchdog ends what is left of the slots
+	done := make(chan struct{})
+	var ended struct {
+		told string
+		err  error
 	}
+	go func() {
+		defer close(done)
+		ended.told, ended.err = end(s, server, o, log)
+	}()
+	if insists(signals, first, done) {
+		// The watchdog ends what is left of the slots, and the next server on
+		// the store takes up what they did.
+		return "", errInterrupted
+	}
+	return ended.told, errors.Join(lost, ended.err)
 }
 
-// build builds the pool that the flags describe. A signal gives up.
-func build(o options, signals <-chan os.Signal) (*claudepool.Pool, func(), error) {
-	cleanup := func() {}
-	if o.demo {
-		d, remove, err := demo.Config("")
-		if err != nil {
-			return nil, nil, err
-		}
-		o.pool.ClaudePath, o.pool.Env, o.pool.ConfigDir = d.ClaudePath, d.Env, d.ConfigDir
-		cleanup = remove
-	}
+// prepare opens the store and builds the pool that the flags describe. A signal
+// gives up.
+func prepare(o options, signals <-chan os.Signal) (*service, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	built := make(chan struct{})
+	started := make(chan struct{})
 	interrupted := make(chan bool, 1)
 	go func() {
 		defer cancel()
 		select {
 		case <-signals:
 			interrupted <- true
-		case <-built:
+		case <-started:
 			interrupted <- false
 		}
 	}()
-	pool, err := claudepool.NewPoolBuilder().Config(o.pool).Build(ctx)
-	close(built)
+	s, err := build(ctx, o)
+	close(started)
 	switch {
 	case <-interrupted:
-		if pool != nil {
-			err = pool.Close()
+		err = errInterrupted
+		if s != nil {
+			err = errors.Join(err, s.close())
+			s.cleanup()
 		}
-		cleanup()
-		return nil, nil, errors.Join(errInterrupted, err)
+		return nil, err
 	case err != nil:
-		cleanup()
-		return nil, nil, fmt.Errorf("start the pool: %w", err)
+		return nil, err
 	}
-	return pool, cleanup, nil
+	return s, nil
 }
 
-// end drains the pool while the server still answers, then closes both.
-func end(pool *claudepool.Pool, server *mcp.Server, o options, log *slog.Logger) error {
+// build opens the store and builds the pool. After an error nothing is left open.
+func build(ctx context.Context, o options) (_ *service, err error) {
+	s := &service{cleanup: func() {}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+			s.cleanup()
+		}
+	}()
+	if s.store, err = o.store.open(ctx); err != nil {
+		return nil, err
+	}
+	if s.store != nil {
+		o.pool.Store = s.store
+	}
+	if o.demo {
+		d, remove, err := demo.Config("")
+		if err != nil {
+			return nil, err
+		}
+		o.pool.ClaudePath, o.pool.Env, o.pool.ConfigDir = d.ClaudePath, d.Env, d.ConfigDir
+		s.cleanup = remove
+	}
+	if s.pool, err = claudepool.NewPoolBuilder().Config(o.pool).Build(ctx); err != nil {
+		return nil, fmt.Errorf("start the pool: %w", err)
+	}
+	return s, nil
+}
+
+// end drains the pool while the server still answers, then closes everything.
+// It returns what is to be told of what has not ended.
+func end(s *service, server *mcp.Server, o options, log *slog.Logger) (told string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), o.drain)
 	defer cancel()
-	sum, err := pool.Drain(ctx)
+	sum, err := s.pool.Drain(ctx)
 	if err == nil {
-		log.Info("drained", "finished", sum.Finished, "cancelled", sum.Cancelled, "spent", sum.Spend)
+		log.Info("drained", "finished", sum.Finished, "requeued", sum.Requeued, "pending", sum.Pending, "cancelled", sum.Cancelled, "spent", sum.Spend)
 	}
-	return errors.Join(err, server.Close(), pool.Close())
+	if err == nil && s.store != nil {
+		told = fmt.Sprintf("%d running tasks have finished, %d were handed back to the queue; %d wait in %s for the next server",
+			sum.Finished, sum.Requeued, sum.Pending, s.store.Path())
+	}
+	return told, errors.Join(err, server.Close(), s.close())
 }
