@@ -139,7 +139,10 @@ func (id identity) book() (book, error) {
 	if err := private(dir); err != nil {
 		return none, fmt.Errorf("whoever can write to the registry chooses what is ended: %w", err)
 	}
-	if b.Version != bookVersion || b.Host.PID != id.PID || b.Host.Start != id.Start {
+	switch {
+	case b.Version != bookVersion:
+		return none, fmt.Errorf("%s: it is of another release", path)
+	case b.Host.PID != id.PID || b.Host.Start != id.Start:
 		return none, fmt.Errorf("%s: it is of another program", path)
 	}
 	return b, nil

@@ -1,0 +1,198 @@
+package claudepool_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/claudetest"
+	"github.com/claudepool/claudepool/sqlitestore"
+)
+
+// hostEnv makes this program a host: another program with a pool of stand-ins,
+// as its value says. The stand-ins have it in their environment too.
+const hostEnv = "CLAUDEPOOL_TEST_HOST"
+
+// hostConfig says what a host does.
+type hostConfig struct {
+	Store  string
+	Shared bool              // with other programs
+	Env    map[string]string // of the stand-ins
+	Config string            // their folder
+	Dir    string            // their working directory
+	Slots  int
+	Tasks  []claudepool.Task
+	Chain  *claudepool.Chain
+	// The host reports when so many tasks have told their session, and so many
+	// have ended.
+	Running, Ended int
+}
+
+// hostReport is the line that a host writes.
+type hostReport struct {
+	Tasks []claudepool.TaskRecord // without the chain itself
+	Slots []claudepool.SlotStatus
+	Chain claudepool.TaskID
+	Err   string
+}
+
+func (c hostConfig) open(ctx context.Context) (*sqlitestore.Store, error) {
+	return sqlitestore.Open(ctx, c.Store, sqlitestore.Options{Peer: c.Shared})
+}
+
+func (c hostConfig) pool(s claudepool.PoolStore) (claudepool.PoolConfig, error) {
+	self, err := os.Executable()
+	return claudepool.PoolConfig{
+		Store: s, Slots: c.Slots, ClaudePath: self, Env: c.Env, ConfigDir: c.Config, WorkDir: c.Dir, SlotMemory: -1, Spares: -1,
+	}, err
+}
+
+// runHost is a host. It lives until it is killed, or its input ends.
+func runHost() int {
+	report, err := beHost()
+	if err != nil {
+		report.Err = err.Error()
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(report); err != nil {
+		return 1
+	}
+	io.Copy(io.Discard, os.Stdin) // what it says does not matter
+	return 0
+}
+
+func beHost() (hostReport, error) {
+	var c hostConfig
+	var out hostReport
+	if err := json.Unmarshal([]byte(os.Getenv(hostEnv)), &c); err != nil {
+		return out, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := c.open(ctx)
+	if err != nil {
+		return out, err
+	}
+	config, err := c.pool(s)
+	if err != nil {
+		return out, err
+	}
+	p, err := claudepool.NewPoolBuilder().Config(config).Build(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, t := range c.Tasks {
+		if _, err := p.Submit(ctx, t); err != nil {
+			return out, err
+		}
+	}
+	if c.Chain != nil {
+		if out.Chain, err = p.SubmitChain(ctx, *c.Chain, claudepool.ChainOptions{}); err != nil {
+			return out, err
+		}
+	}
+	for {
+		out.Tasks = nil
+		told, ended := 0, 0
+		for r, err := range p.Tasks(ctx, claudepool.TaskFilter{}) {
+			if err != nil {
+				return out, err
+			}
+			if r.Chain == nil {
+				out.Tasks = append(out.Tasks, r)
+			}
+			if r.Claim != nil && r.Claim.SessionID != "" {
+				told++
+			}
+			if r.State.Terminal() {
+				ended++
+			}
+		}
+		if told == c.Running && ended == c.Ended {
+			out.Slots, err = p.FindSlots(ctx, claudepool.SlotFilter{})
+			return out, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return out, fmt.Errorf("of %d tasks %d run, and of %d %d have ended: %w", c.Running, told, c.Ended, ended, ctx.Err())
+		}
+	}
+}
+
+// newHost makes the configuration of a host whose stand-ins take long to answer
+// a plain prompt.
+func newHost(t *testing.T) hostConfig {
+	t.Helper()
+	env, err := claudetest.StandInConfig{Pace: time.Minute}.Environ()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hostConfig{Store: filepath.Join(t.TempDir(), "pool.db"), Env: env, Config: t.TempDir(), Dir: t.TempDir(), Slots: 2}
+}
+
+// quick is the configuration of a pool that goes on with the host's work: the
+// same, but with stand-ins that answer at once.
+func (c hostConfig) quick(t *testing.T, s claudepool.PoolStore) claudepool.PoolConfig {
+	t.Helper()
+	env, err := claudetest.StandInConfig{}.Environ()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Env = env
+	config, err := c.pool(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// start starts the host, and returns when it has reported.
+func (c hostConfig) start(t *testing.T) (*exec.Cmd, hostReport) {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), hostEnv+"="+string(text))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); kill(cmd) })
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err != nil {
+		t.Fatalf("the host reports nothing: %v", err)
+	}
+	var r hostReport
+	if err := json.Unmarshal(line, &r); err != nil || r.Err != "" {
+		t.Fatalf("the host reports %s (%v)", line, err)
+	}
+	return cmd, r
+}
+
+// kill ends the host as kill -9 does, and reaps it.
+func kill(cmd *exec.Cmd) {
+	cmd.Process.Kill()
+	cmd.Wait() // its error says that it was killed
+}
