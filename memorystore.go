@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/claudepool/claudepool/internal/feed"
 )
 
 // DefaultRetain is how many terminal tasks a [MemoryStore] keeps unless
@@ -43,8 +45,7 @@ type MemoryStore struct {
 	context   map[string]string
 	messages  map[string][]Message // by address, each by id
 
-	watchers map[*watcher]struct{}
-	watching sync.WaitGroup // counts the watchers whose context is still waited for
+	changes *feed.Feed[Change]
 }
 
 var _ PoolStore = (*MemoryStore)(nil)
@@ -73,7 +74,7 @@ func NewMemoryStore() *MemoryStore {
 		instances:  map[string]InstanceRecord{},
 		context:    map[string]string{},
 		messages:   map[string][]Message{},
-		watchers:   map[*watcher]struct{}{},
+		changes:    feed.New(Change{Lost: true}),
 	}
 }
 
@@ -287,10 +288,7 @@ func (s *MemoryStore) Close() error {
 		return ErrClosed
 	}
 	s.closed = true
-	for w := range s.watchers {
-		s.unwatch(w)
-	}
 	s.mu.Unlock()
-	s.watching.Wait()
+	s.changes.Close()
 	return nil
 }
