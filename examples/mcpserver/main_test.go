@@ -47,7 +47,14 @@ type server struct {
 // start starts the program, with more in its environment, and connects a client to it.
 func start(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
-	s := launch(t, env, args...)
+	return startIn(t, t.TempDir(), env, args...)
+}
+
+// startIn starts the program with dir as its home, working directory, temporary
+// folder and place of its registry.
+func startIn(t *testing.T, dir string, env []string, args ...string) *server {
+	t.Helper()
+	s := launchIn(t, dir, env, args...)
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +73,11 @@ func start(t *testing.T, env []string, args ...string) *server {
 // launch prepares the program; its stdout is not connected yet.
 func launch(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
-	dir := t.TempDir()
+	return launchIn(t, t.TempDir(), env, args...)
+}
+
+func launchIn(t *testing.T, dir string, env []string, args ...string) *server {
+	t.Helper()
 	s := &server{cmd: exec.Command(os.Args[0], args...), mark: "TMPDIR=" + dir, stderr: &syncBuffer{}}
 	s.cmd.Dir, s.cmd.Stderr = dir, s.stderr
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}, env...)

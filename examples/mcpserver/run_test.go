@@ -20,6 +20,7 @@ import (
 	"github.com/claudepool/claudepool/claude"
 	"github.com/claudepool/claudepool/claudetest"
 	"github.com/claudepool/claudepool/mcp"
+	"github.com/claudepool/claudepool/sqlitestore"
 )
 
 type result struct {
@@ -242,6 +243,14 @@ func TestBadFlagsAreNamed(t *testing.T) {
 		{[]string{"-p", "yolo"}, "-p"},
 		{[]string{"-p", "bypassPermissions"}, "--allow-bypass"},
 		{[]string{"--budget-window", "week"}, "-budget-window"},
+		{[]string{"--store", ""}, "-store"},
+		{[]string{"--peer"}, "--peer"},
+		{[]string{"--retain-tasks", "5"}, "--retain-tasks"},
+		{[]string{"--retain-days", "5"}, "--retain-days"},
+		{[]string{"--store", file, "--retain-tasks", "0"}, "-retain-tasks"},
+		{[]string{"--store", file, "--retain-tasks", "none"}, "-retain-tasks"},
+		{[]string{"--store", file, "--retain-days", "-1"}, "-retain-days"},
+		{[]string{"--store", file, "--retain-days", "200000"}, "-retain-days"},
 		{[]string{"--drain-timeout", "-4s"}, "-drain-timeout"},
 		{[]string{"--drain-timeout", "soon"}, "-drain-timeout"},
 		{[]string{"--mcp-config", file + ".missing"}, "-mcp-config"},
@@ -313,6 +322,21 @@ func TestFlagsHaveShortAndLongForms(t *testing.T) {
 		}
 		if o.ceiling() != claude.PermissionAcceptEdits {
 			t.Errorf("the ceiling is %s", o.ceiling())
+		}
+	}
+	for text, want := range map[string]claudepool.Retention{
+		"--retain-tasks 5":                   {Count: 5},
+		"--retain-days 2":                    {Age: 48 * time.Hour},
+		"--retain-tasks all --retain-days 9": {Count: -1, Age: 9 * 24 * time.Hour},
+		"--retain-days all":                  {Age: -1},
+	} {
+		o, err := parse(append([]string{"--store", "pool.db", "--peer"}, strings.Fields(text)...), io.Discard)
+		want := storeOptions{"pool.db", sqlitestore.Options{Peer: true, Retain: want}}
+		if diff := cmp.Diff(want, o.store, cmp.AllowUnexported(storeOptions{})); err != nil || diff != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", text, err, diff)
+		}
+		if o.pool.Window != "" {
+			t.Errorf("the window is %q, want what the pool makes of the store", o.pool.Window)
 		}
 	}
 	o, err := parse([]string{"-n", "20", "--allow-bypass"}, io.Discard)
