@@ -23,7 +23,7 @@ func (s *Store) Claim(ctx context.Context, r claudepool.ClaimRequest) (claudepoo
 		var none *claudepool.NotRunnable
 		var unasked map[[2]string]struct{}
 		err := s.do(ctx, func(x *tx) error {
-			v := &view{now: r.Now.UnixNano(), chains: r.Chains, limits: r.TagLimits, accepts: accepts, unasked: map[[2]string]struct{}{}}
+			v := &view{now: clamped(r.Now), chains: r.Chains, limits: r.TagLimits, accepts: accepts, unasked: map[[2]string]struct{}{}}
 			c := claiming{x, v, r}
 			var t *taskRow
 			var err error

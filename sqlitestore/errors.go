@@ -71,6 +71,12 @@ func noTransaction(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "no transaction is active")
 }
 
+// locked reports whether another connection has what was needed.
+func locked(err error) bool {
+	var failed *sqlite.Error
+	return errors.As(err, &failed) && failed.Code()&0xff == lib.SQLITE_BUSY
+}
+
 // constraint reports whether a value is there that must be unique.
 func constraint(err error) bool {
 	var failed *sqlite.Error
@@ -84,6 +90,8 @@ func openError(path string, err error) error {
 		return fmt.Errorf("task store %s: %w: %w", path, ErrReadOnly, err)
 	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("task store %s: %w: %w", path, ErrFull, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("task store %s: make its folder first: %w", path, err)
 	}
 	return fmt.Errorf("task store %s: %w", path, err)
 }

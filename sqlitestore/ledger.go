@@ -29,7 +29,7 @@ func (x *tx) enter(e entry) error {
 		task, fence = string(e.task), e.fence
 	}
 	_, err := x.change("INSERT INTO ledger (at, cost, attempts, task, fence, why) VALUES (?, ?, ?, ?, ?, ?)",
-		e.at.UnixNano(), int64(e.cost), e.attempts, task, fence, nullable(e.why))
+		clamped(e.at), int64(e.cost), e.attempts, task, fence, nullable(e.why))
 	return err
 }
 
@@ -52,6 +52,7 @@ func (s *Store) Ledger(ctx context.Context, q claudepool.LedgerQuery) (claudepoo
 // read. Entries are only ever added, with rising numbers, by whatever program.
 type window struct {
 	since    int64
+	merges   int64 // how often entries were merged until then
 	last     int64 // number of the last entry that is in it
 	spent    claudepool.Microdollars
 	attempts int
@@ -69,7 +70,7 @@ func (x *tx) ledger(since time.Time) (l claudepool.Ledger, err error) {
 		err = x.row("SELECT spent, attempts FROM totals", nil, &l.Spent, &l.Attempts)
 		return l, err
 	}
-	w, err := x.window(since.UnixNano())
+	w, err := x.window(clamped(since))
 	if err != nil {
 		return l, err
 	}
@@ -88,6 +89,13 @@ func (x *tx) window(since int64) (*window, error) {
 		x.windows = append(x.windows, window{since: since})
 	}
 	w := &x.windows[i]
+	merges := w.merges
+	if err := x.row("SELECT merges FROM totals", nil, &merges); err != nil {
+		return nil, err
+	}
+	if merges != w.merges { // what was read before may have become part of later entries
+		*w = window{since: since, merges: merges}
+	}
 	var last, spent int64
 	var attempts int
 	query := "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(attempts), 0) FROM ledger WHERE seq > ?1 AND at >= ?2"

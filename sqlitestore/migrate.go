@@ -18,16 +18,15 @@ var migrations embed.FS
 // applicationID marks a file as one of this package ("clpl").
 const applicationID = 0x636c706c
 
+// schemaFiles are the migrations, in order.
+func schemaFiles() ([]string, error) { return fs.Glob(migrations, "migrations/*.sql") }
+
 // migrate brings the file to the newest schema, in one transaction.
-func migrate(ctx context.Context, conn *sql.Conn) error {
-	files, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		return err
-	}
+func migrate(ctx context.Context, conn *sql.Conn, files []string) error {
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	err = migrateFrom(ctx, conn, files)
+	err := migrateFrom(ctx, conn, files)
 	if err == nil {
 		_, err = conn.ExecContext(ctx, "COMMIT")
 	}
@@ -41,21 +40,9 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 }
 
 func migrateFrom(ctx context.Context, conn *sql.Conn, files []string) error {
-	var id, version, tables int
-	for query, v := range map[string]*int{
-		"PRAGMA application_id": &id, "PRAGMA user_version": &version, "SELECT count(*) FROM sqlite_schema": &tables,
-	} {
-		if err := conn.QueryRowContext(ctx, query).Scan(v); err != nil {
-			return err
-		}
-	}
-	switch {
-	case id != applicationID && (id != 0 || version != 0 || tables != 0):
-		return fmt.Errorf("%w: it is a database of another program", ErrNotAStore)
-	case version > len(files):
-		return fmt.Errorf("%w: its schema has version %d, this program knows %d: use the program that wrote it, or a later one", ErrNewer, version, len(files))
-	case version == len(files):
-		return nil
+	version, err := versionOf(ctx, conn, len(files))
+	if err != nil || version == len(files) {
+		return err
 	}
 	for _, name := range files[version:] {
 		text, err := migrations.ReadFile(name)
@@ -66,6 +53,23 @@ func migrateFrom(ctx context.Context, conn *sql.Conn, files []string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	_, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, len(files)))
+	_, err = conn.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, len(files)))
 	return err
+}
+
+// versionOf returns the version of a file's schema, 0 of a new file. It fails if
+// the file is not one that this package can use.
+func versionOf(ctx context.Context, conn *sql.Conn, newest int) (int, error) {
+	var id, version, tables int
+	err := conn.QueryRowContext(ctx, `SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+		FROM pragma_application_id, pragma_user_version`).Scan(&id, &version, &tables)
+	switch {
+	case err != nil:
+		return 0, err
+	case id != applicationID && (id != 0 || version != 0 || tables != 0):
+		return 0, fmt.Errorf("%w: it is a database of another program", ErrNotAStore)
+	case version > newest:
+		return 0, fmt.Errorf("%w: its schema has version %d, this program knows %d: use the program that wrote it, or a later one", ErrNewer, version, newest)
+	}
+	return version, nil
 }

@@ -74,14 +74,14 @@ func (x *tx) drop(condition string, value any, limit int) (int, error) {
 }
 
 // mergeLedger merges the entries before a time into one an hour, which has the
-// time of the last: a window can only count too much. It keeps the number of the
-// last entry, so that sums which have been read stay right.
+// time of the last: a window can only count too much. Sums that somebody has read
+// are read anew, for an entry may have come since that is merged with them.
 func (x *tx) mergeLedger(before int64) (int, error) {
 	type hour struct{ from, to, seq, at, cost, attempts int64 }
 	var hours []hour
 	before -= before % int64(time.Hour)
 	err := x.rows(`SELECT at / ?1, max(seq), max(at), sum(cost), sum(attempts) FROM ledger
-		WHERE at < ?2 GROUP BY at / ?1 HAVING count(*) > 1 LIMIT ?3`, []any{int64(time.Hour), before, mergeChunk}, func(row scanner) error {
+		WHERE at >= 0 AND at < ?2 GROUP BY at / ?1 HAVING count(*) > 1 LIMIT ?3`, []any{int64(time.Hour), before, mergeChunk}, func(row scanner) error {
 		var h hour
 		err := row.Scan(&h.from, &h.seq, &h.at, &h.cost, &h.attempts)
 		h.from *= int64(time.Hour)
@@ -102,5 +102,9 @@ func (x *tx) mergeLedger(before int64) (int, error) {
 			return 0, err
 		}
 	}
-	return len(hours), nil
+	if len(hours) == 0 {
+		return 0, nil
+	}
+	_, err = x.change("UPDATE totals SET merges = merges + 1")
+	return len(hours), err
 }

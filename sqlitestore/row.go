@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/claudepool/claudepool"
@@ -68,6 +69,9 @@ func scanTask(row scanner) (*taskRow, error) {
 			SessionID: claim.session.String,
 		}
 	}
+	if !slices.Contains(claudepool.TaskStates(), r.State) {
+		return nil, damaged("state", r.ID, fmt.Errorf("it is %q", r.State))
+	}
 	var q request
 	if err := json.Unmarshal(asked, &q); err != nil {
 		return nil, damaged("request", r.ID, err)
@@ -81,7 +85,7 @@ func scanTask(row scanner) (*taskRow, error) {
 	return t, nil
 }
 
-// damaged is the error of JSON that cannot be read.
+// damaged is the error of something that cannot be read.
 func damaged(what string, id claudepool.TaskID, err error) error {
 	return fmt.Errorf("%s of task %s: %w: %w", what, id, ErrCorrupt, err)
 }
@@ -162,13 +166,19 @@ func (t *timestamp) Scan(v any) error {
 // nanos is the form in which times are stored. Zero is NULL; times that do not
 // fit are stored as the first or last that does.
 func nanos(t time.Time) any {
-	switch {
-	case t.IsZero():
+	if t.IsZero() {
 		return nil
+	}
+	return clamped(t)
+}
+
+// clamped returns t in nanoseconds since 1970, or the nearest that there is.
+func clamped(t time.Time) int64 {
+	switch {
 	case t.Before(earliest):
-		return earliest.UnixNano()
+		t = earliest
 	case t.After(latest):
-		return latest.UnixNano()
+		t = latest
 	}
 	return t.UnixNano()
 }
@@ -199,9 +209,8 @@ func nullable(text string) any {
 
 // readTask is [Store.Task] without the words of this package for errors.
 func (s *Store) readTask(ctx context.Context, id claudepool.TaskID) (*taskRow, error) {
-	db, err := s.reader(ctx)
-	if err != nil {
+	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
-	return oneTask(id)(db.QueryContext(ctx, selectTask, string(id)))
+	return oneTask(id)(s.read.QueryContext(ctx, selectTask, string(id)))
 }

@@ -82,9 +82,10 @@ type Store struct {
 	opts Options
 	lock *fileLock
 
-	db   *sql.DB // that of tx
-	tx   *tx
-	read *sql.DB // any number of connections that only read
+	db    *sql.DB // that of tx
+	tx    *tx
+	read  *sql.DB // a few connections that only read, and never for long
+	lists *sql.DB // those of listings: their callers decide for how long
 
 	steps   chan *step
 	watches chan *step    // steps that run between transactions
@@ -156,27 +157,65 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.tx = &tx{conn: conn, stmts: map[string]*sql.Stmt{}, full: "PRAGMA synchronous = " + string(s.opts.Synchronous), limited: map[string]bool{}}
-	var mode string
-	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
+	files, err := schemaFiles()
+	if err != nil {
 		return err
 	}
-	if mode != "wal" {
-		return fmt.Errorf("task store %s: its file system cannot hold a write-ahead log (journal mode is %s); use a local disk", s.path, mode)
+	if _, err := versionOf(ctx, conn, len(files)); err != nil { // before anything of it is changed
+		return err
+	}
+	s.tx = &tx{conn: conn, stmts: map[string]*sql.Stmt{}, full: "PRAGMA synchronous = " + string(s.opts.Synchronous), limited: map[string]bool{}}
+	if err := s.useLog(ctx, conn); err != nil {
+		return err
 	}
 	if err := s.tx.exec(s.tx.full); err != nil {
 		return err
 	}
 	s.tx.synced = true
-	if err := migrate(ctx, conn); err != nil {
+	if err := migrate(ctx, conn, files); err != nil {
 		return err
 	}
 	if s.read, err = sql.Open("sqlite", s.dsn("_pragma=query_only(1)")); err != nil {
 		return err
 	}
-	s.read.SetMaxIdleConns(4)
+	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers)
+	if s.lists, err = sql.Open("sqlite", s.dsn("_pragma=query_only(1)")); err != nil {
+		return err
+	}
+	s.lists.SetMaxIdleConns(readers)
 	return nil
 }
+
+// readers is how many questions are answered at once.
+const readers = 4
+
+// useLog lets the file have a write-ahead log.
+func (s *Store) useLog(ctx context.Context, conn *sql.Conn) error {
+	deadline := time.Now().Add(s.opts.BusyTimeout)
+	for {
+		var mode string
+		err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
+		switch {
+		case locked(err) && time.Now().Before(deadline):
+			// SQLite does not wait here for a peer that does the same.
+		case err != nil:
+			return err
+		case mode != "wal":
+			return fmt.Errorf("task store %s: its file system cannot hold a write-ahead log (journal mode is %s); use a local disk", s.path, mode)
+		default:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// keptLog is how large the file of the log stays after it had to grow.
+const keptLog = 64 << 20
 
 // dsn is the name of the file for SQLite.
 func (s *Store) dsn(more string) string {
@@ -184,7 +223,8 @@ func (s *Store) dsn(more string) string {
 	if runtime.GOOS == "windows" {
 		path = "/" + path
 	}
-	u := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("_pragma=busy_timeout(%d)&_pragma=cache_size(-16000)&%s", s.opts.BusyTimeout.Milliseconds(), more)}
+	u := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("_pragma=busy_timeout(%d)&_pragma=cache_size(-16000)&_pragma=journal_size_limit(%d)&_pragma=cell_size_check(1)&%s",
+		s.opts.BusyTimeout.Milliseconds(), keptLog, more)}
 	return u.String()
 }
 
@@ -214,8 +254,10 @@ func (s *Store) Close() error {
 // release closes what open has opened.
 func (s *Store) release() error {
 	var errs []error
-	if s.read != nil {
-		errs = append(errs, s.read.Close())
+	for _, db := range []*sql.DB{s.read, s.lists} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
 	}
 	if s.tx != nil {
 		for _, st := range s.tx.stmts {
@@ -232,12 +274,25 @@ func (s *Store) release() error {
 	return errors.Join(errs...)
 }
 
-// reader returns the connections to read with, unless the store is closed.
-func (s *Store) reader(ctx context.Context) (*sql.DB, error) {
+// ready reports why nothing can be read: the store is closed, or ctx has ended.
+func (s *Store) ready(ctx context.Context) error {
 	select {
 	case <-s.closing:
-		return nil, claudepool.ErrClosed
+		return claudepool.ErrClosed
 	default:
-		return s.read, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
+}
+
+// failedRead puts the error of reading into the words of this package. A store
+// that closes meanwhile takes the connections away.
+func (s *Store) failedRead(err error) error {
+	select {
+	case <-s.closing:
+		if err != nil {
+			return claudepool.ErrClosed
+		}
+	default:
+	}
+	return s.translate(err)
 }

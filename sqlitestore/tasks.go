@@ -138,7 +138,7 @@ func uniqueTags(r *claudepool.TaskRecord) []string {
 func (s *Store) Task(ctx context.Context, id claudepool.TaskID) (claudepool.TaskRecord, error) {
 	t, err := s.readTask(ctx, id)
 	if err != nil {
-		return claudepool.TaskRecord{}, s.translate(err)
+		return claudepool.TaskRecord{}, s.failedRead(err)
 	}
 	return t.rec, nil
 }
@@ -148,19 +148,18 @@ func (s *Store) Task(ctx context.Context, id claudepool.TaskID) (claudepool.Task
 func (s *Store) Tasks(ctx context.Context, f claudepool.TaskFilter) iter.Seq2[claudepool.TaskRecord, error] {
 	return func(yield func(claudepool.TaskRecord, error) bool) {
 		if err := s.list(ctx, f, yield); err != nil {
-			yield(claudepool.TaskRecord{}, s.translate(err))
+			yield(claudepool.TaskRecord{}, s.failedRead(err))
 		}
 	}
 }
 
 // list calls yield for each task that f selects, until it returns false.
 func (s *Store) list(ctx context.Context, f claudepool.TaskFilter, yield func(claudepool.TaskRecord, error) bool) error {
-	db, err := s.reader(ctx)
-	if err != nil {
+	if err := s.ready(ctx); err != nil {
 		return err
 	}
 	query, args := filtered(f)
-	rows, err := db.QueryContext(ctx, query, args...)
+	rows, err := s.lists.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -277,9 +276,9 @@ func (s *Store) Attempts(ctx context.Context, id claudepool.TaskID) ([]claudepoo
 
 // query reads rows, outside of the writer.
 func (s *Store) query(ctx context.Context, scan func(scanner) error, query string, args ...any) error {
-	db, err := s.reader(ctx)
+	err := s.ready(ctx)
 	if err == nil {
-		err = eachRow(db.QueryContext(ctx, query, args...))(scan)
+		err = eachRow(s.read.QueryContext(ctx, query, args...))(scan)
 	}
-	return s.translate(err)
+	return s.failedRead(err)
 }

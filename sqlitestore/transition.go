@@ -50,7 +50,7 @@ func (s *Store) Transition(ctx context.Context, tr claudepool.Transition) (claud
 // transition does what tr says, to t and to what surrounds it. The first error
 // is that of the rules, the second means that nothing can be stored.
 func (x *tx) transition(t *taskRow, tr claudepool.Transition) (refused, err error) {
-	x.saw(tr.At.UnixNano())
+	x.saw(clamped(tr.At))
 	from, before := t.rec.State, t.rec.Result
 	done, refused := tr.Apply(&t.rec, func(fence int64) (claudepool.ClaimStatus, error) {
 		status, broken := x.claimStatus(t.seq, fence)

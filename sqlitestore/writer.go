@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -153,9 +154,10 @@ func (s *Store) commit(batch []*step) {
 		}
 	}
 	if err := s.tx.transaction(live); err != nil {
+		_, untried := errors.AsType[notBegun](err)
 		for i, st := range live {
 			st.err = err
-			if len(live) > 1 { // one of them may be what there is no room for
+			if len(live) > 1 && !untried { // one of them may be what there is no room for
 				if err := s.tx.transaction(live[i : i+1]); err != nil {
 					st.err = err
 				}

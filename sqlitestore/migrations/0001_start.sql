@@ -103,9 +103,9 @@ CREATE TABLE ledger (
 
 CREATE INDEX ledger_at ON ledger (at, cost, attempts);
 
--- Sums that would take long to add up.
-CREATE TABLE totals (spent INTEGER NOT NULL, attempts INTEGER NOT NULL) STRICT;
-INSERT INTO totals VALUES (0, 0);
+-- Sums that would take long to add up, and how often entries were merged.
+CREATE TABLE totals (spent INTEGER NOT NULL, attempts INTEGER NOT NULL, merges INTEGER NOT NULL) STRICT;
+INSERT INTO totals VALUES (0, 0, 0);
 CREATE TABLE counts (state TEXT PRIMARY KEY, tasks INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO counts VALUES ('pending', 0), ('running', 0), ('pending_review', 0), ('completed', 0), ('failed', 0), ('cancelled', 0);
 
