@@ -175,6 +175,9 @@ func (a *attempt) execute() (source, claude.Result, error) {
 			return from, claude.Result{}, err
 		}
 	}
+	if err := a.sync(); err != nil {
+		return from, claude.Result{}, err
+	}
 	a.agent.Store(&agent)
 	a.s.beginTranscript(&a.rec)
 	defer a.s.endTranscript()
@@ -185,6 +188,26 @@ func (a *attempt) execute() (source, claude.Result, error) {
 		a.prompt = false // nothing was sent: the process is as it was, and nothing was spent
 	}
 	return from, res, err
+}
+
+// sync returns when the claim is stored for good: from then on the attempt may
+// spend money. A store that fails is asked again until the attempt ends.
+func (a *attempt) sync() error {
+	s, ok := a.p.store.(Syncer)
+	if !ok {
+		return nil
+	}
+	for try := 1; ; try++ {
+		err := s.Sync(a.ctx)
+		if err == nil || errors.Is(err, ErrClosed) {
+			return err
+		}
+		select {
+		case <-time.After(backoff(50*time.Millisecond, 2*time.Second, try)):
+		case <-a.ctx.Done():
+			return context.Cause(a.ctx)
+		}
+	}
 }
 
 // claimed notices a cancellation that came before the attempt was known.

@@ -111,6 +111,13 @@ type PoolStore interface {
 	Close() error
 }
 
+// Syncer is a [PoolStore] whose claims and slots need not have survived the end
+// of the machine when the call returns; all else must. Sync returns when all that
+// was done before has. A pool calls it before an attempt spends money.
+type Syncer interface {
+	Sync(ctx context.Context) error
+}
+
 // Change tells of a task's new state. With Lost set it tells of no task in
 // particular.
 type Change struct {

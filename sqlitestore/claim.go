@@ -12,7 +12,7 @@ import (
 )
 
 // Claim implements [claudepool.PoolStore]. It calls r.Accepts while nothing of
-// the store is locked.
+// the store is locked. It does not wait for the disk: [Store.Sync] does.
 func (s *Store) Claim(ctx context.Context, r claudepool.ClaimRequest) (claudepool.TaskRecord, error) {
 	if r.Chains { // none of these has a bearing on them
 		r.TagLimits, r.Accepts, r.Prefers, r.Budget = nil, nil, "", claudepool.BudgetTerms{}
@@ -22,7 +22,7 @@ func (s *Store) Claim(ctx context.Context, r claudepool.ClaimRequest) (claudepoo
 		var rec claudepool.TaskRecord
 		var none *claudepool.NotRunnable
 		var unasked map[[2]string]struct{}
-		err := s.do(ctx, func(x *tx) error {
+		err := s.note(ctx, func(x *tx) error {
 			v := &view{now: clamped(r.Now), chains: r.Chains, limits: r.TagLimits, accepts: accepts, unasked: map[[2]string]struct{}{}}
 			c := claiming{x, v, r}
 			var t *taskRow

@@ -17,6 +17,8 @@ type tx struct {
 	// says that it is in force.
 	full   string
 	synced bool
+	// unsynced says that there are changes which the disk has not been waited for.
+	unsynced bool
 
 	writes  int             // statements that changed something
 	windows []window        // sums of money that were asked for
@@ -41,17 +43,13 @@ func (x *tx) transaction(steps []*step) error {
 	if err := x.exec("BEGIN IMMEDIATE"); err != nil {
 		return notBegun{err}
 	}
-	var err error
-	if len(steps) == 1 {
-		steps[0].err = nil
-		err = steps[0].run(x)
-	} else {
-		err = x.each(steps)
-	}
+	writes := x.writes
+	err := x.each(steps)
 	if err == nil {
 		err = x.exec("COMMIT")
 	}
 	if err == nil {
+		x.unsynced = !x.synced && (x.unsynced || x.writes != writes)
 		return nil
 	}
 	x.windows = nil
@@ -67,23 +65,15 @@ type notBegun struct{ error }
 
 func (e notBegun) Unwrap() error { return e.error }
 
-// each makes the changes of steps that share a transaction. Its error means
-// that the transaction cannot go on.
+// each makes the changes of steps that share a transaction. Its error means that
+// the transaction cannot go on: then each is to have one of its own. That is dear
+// and rare; what the rules refuse is refused before anything is written.
 func (x *tx) each(steps []*step) error {
 	for _, st := range steps {
-		if err := x.exec("SAVEPOINT step"); err != nil {
-			return err
-		}
 		writes := x.writes
 		st.err = st.run(x)
 		if st.err != nil && x.writes != writes {
-			x.windows = nil
-			if err := x.exec("ROLLBACK TO step"); err != nil {
-				return errors.Join(st.err, err)
-			}
-		}
-		if err := x.exec("RELEASE step"); err != nil {
-			return errors.Join(st.err, err)
+			return st.err
 		}
 	}
 	return nil

@@ -42,6 +42,18 @@ func (s *Store) note(ctx context.Context, run func(*tx) error) error {
 	return s.await(s.steps, &step{ctx: ctx, run: run})
 }
 
+// Sync implements [claudepool.Syncer].
+func (s *Store) Sync(ctx context.Context) error {
+	return s.do(ctx, func(x *tx) error {
+		if !x.unsynced {
+			return nil
+		}
+		// A transaction without a change would not wait for the disk.
+		_, err := x.change("UPDATE synced SET times = times + 1")
+		return err
+	})
+}
+
 // await hands a step to the writer and waits for its answer.
 func (s *Store) await(to chan<- *step, st *step) error {
 	st.done = make(chan struct{})
