@@ -91,6 +91,7 @@ type Store struct {
 	watches chan *step    // steps that run between transactions
 	closing chan struct{} // closed by Close
 	written chan struct{} // closed when write has ended
+	disk    *disk
 
 	close    sync.Once
 	closeErr error
@@ -124,13 +125,19 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(s.translate(err), s.release())
 	}
+	go s.disk.run()
 	go s.write()
 	return s, nil
 }
 
 func (s *Store) open(ctx context.Context) error {
-	if fi, err := os.Stat(s.path); err == nil && !fi.Mode().IsRegular() {
-		return fmt.Errorf("task store %s: %w: it is no file", s.path, ErrNotAStore)
+	if fi, err := os.Stat(s.path); err == nil {
+		switch {
+		case !fi.Mode().IsRegular():
+			return fmt.Errorf("task store %s: %w: it is no file", s.path, ErrNotAStore)
+		case fi.Size() > 0 && fi.Size() < smallest: // which SQLite would overwrite
+			return fmt.Errorf("task store %s: %w: it has only %d bytes", s.path, ErrNotAStore, fi.Size())
+		}
 	}
 	lock, err := lockFile(s.path+".lock", s.opts.Peer)
 	if err != nil {
@@ -161,10 +168,13 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := versionOf(ctx, conn, len(files)); err != nil { // before anything of it is changed
+	// Before anything of it is changed.
+	if _, err := versionOf(ctx, conn, len(files)); errors.Is(err, ErrNotAStore) || errors.Is(err, ErrNewer) {
+		return fmt.Errorf("task store %s: %w", s.path, err)
+	} else if err != nil {
 		return err
 	}
-	s.tx = &tx{conn: conn, stmts: map[string]*sql.Stmt{}, full: "PRAGMA synchronous = " + string(s.opts.Synchronous), limited: map[string]bool{}}
+	s.tx = &tx{conn: conn, stmts: map[string]*sql.Stmt{}, limited: map[string]bool{}}
 	if err := s.useLog(ctx, conn); err != nil {
 		return err
 	}
@@ -186,6 +196,9 @@ func (s *Store) open(ctx context.Context) error {
 	s.lists.SetMaxIdleConns(readers)
 	return nil
 }
+
+// smallest is how many bytes a database has at least.
+const smallest = 512
 
 // readers is how many questions are answered at once.
 const readers = 4
@@ -242,6 +255,7 @@ func (s *Store) Close() error {
 		first = true
 		close(s.closing)
 		<-s.written
+		<-s.disk.done
 		s.watch.feed.Close()
 		s.closeErr = s.translate(s.release())
 	})

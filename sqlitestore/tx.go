@@ -5,21 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // tx is the connection that writes, and what is known about the database while
 // nobody else writes. It belongs to the goroutine of [Store.write].
 type tx struct {
-	conn  *sql.Conn
-	stmts map[string]*sql.Stmt
-	// full is the setting of what must survive the end of the machine; synced
-	// says that it is in force.
-	full   string
-	synced bool
-	// unsynced says that there are changes which the disk has not been waited for.
-	unsynced bool
-
+	conn    *sql.Conn
+	stmts   map[string]*sql.Stmt
 	writes  int             // statements that changed something
 	windows []window        // sums of money that were asked for
 	limited map[string]bool // tags that claims have named a limit for
@@ -37,19 +29,14 @@ func (x *tx) transaction(steps []*step) error {
 	if len(steps) == 0 {
 		return nil
 	}
-	if err := x.sync(slices.ContainsFunc(steps, func(st *step) bool { return st.durable })); err != nil {
+	if err := x.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	if err := x.exec("BEGIN IMMEDIATE"); err != nil {
-		return notBegun{err}
-	}
-	writes := x.writes
 	err := x.each(steps)
 	if err == nil {
 		err = x.exec("COMMIT")
 	}
 	if err == nil {
-		x.unsynced = !x.synced && (x.unsynced || x.writes != writes)
 		return nil
 	}
 	x.windows = nil
@@ -58,12 +45,6 @@ func (x *tx) transaction(steps []*step) error {
 	}
 	return err
 }
-
-// notBegun is the error of a transaction in which no step was tried: it would be
-// the same for each of them alone, after as long a wait.
-type notBegun struct{ error }
-
-func (e notBegun) Unwrap() error { return e.error }
 
 // each makes the changes of steps that share a transaction. Its error means that
 // the transaction cannot go on: then each is to have one of its own. That is dear
@@ -77,22 +58,6 @@ func (x *tx) each(steps []*step) error {
 		}
 	}
 	return nil
-}
-
-// sync sets whether the next commit waits for the disk.
-func (x *tx) sync(durable bool) error {
-	if x.synced == durable {
-		return nil
-	}
-	setting := "PRAGMA synchronous = NORMAL"
-	if durable {
-		setting = x.full
-	}
-	err := x.exec(setting)
-	if err == nil {
-		x.synced = durable
-	}
-	return err
 }
 
 // statement prepares a statement, once.

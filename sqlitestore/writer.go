@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -44,14 +45,7 @@ func (s *Store) note(ctx context.Context, run func(*tx) error) error {
 
 // Sync implements [claudepool.Syncer].
 func (s *Store) Sync(ctx context.Context) error {
-	return s.do(ctx, func(x *tx) error {
-		if !x.unsynced {
-			return nil
-		}
-		// A transaction without a change would not wait for the disk.
-		_, err := x.change("UPDATE synced SET times = times + 1")
-		return err
-	})
+	return s.do(ctx, func(*tx) error { return nil })
 }
 
 // await hands a step to the writer and waits for its answer.
@@ -62,7 +56,7 @@ func (s *Store) await(to chan<- *step, st *step) error {
 		return claudepool.ErrClosed
 	default:
 	}
-	if err := context.Cause(st.ctx); err != nil {
+	if err := cmp.Or(context.Cause(st.ctx), s.disk.failed()); err != nil {
 		return err
 	}
 	select {
@@ -76,7 +70,8 @@ func (s *Store) await(to chan<- *step, st *step) error {
 	case <-st.done:
 		return st.err
 	case <-s.written:
-		// The writer may have ended just before the step came to it.
+		// The writer may have ended just before the step came to it. Else it is
+		// answered when it is on the disk.
 		if st.taken.CompareAndSwap(false, true) {
 			return claudepool.ErrClosed
 		}
@@ -92,6 +87,7 @@ func (s *Store) await(to chan<- *step, st *step) error {
 // write makes changes until the store closes. Those that wait then are refused.
 func (s *Store) write() {
 	defer close(s.written)
+	defer s.disk.end()
 	var poll <-chan time.Time
 	if s.opts.Peer {
 		ticker := time.NewTicker(peerPoll)
@@ -103,17 +99,15 @@ func (s *Store) write() {
 		select {
 		case st := <-s.steps:
 			batch = s.waiting(append(batch[:0], st))
-			s.commit(batch)
+			done := s.commit(batch)
+			done.news = s.news()
+			s.disk.add(done)
 			clear(batch)
-			s.tell()
 			s.prune()
 		case st := <-s.watches:
-			if st.taken.CompareAndSwap(false, true) {
-				st.err = s.translate(st.run(s.tx))
-				close(st.done)
-			}
+			s.disk.add(s.enlist(st))
 		case <-poll:
-			s.tell()
+			s.disk.add(committed{news: s.news()})
 		case <-s.closing:
 			s.refuse()
 			return
@@ -151,9 +145,9 @@ func (s *Store) refuse() {
 	}
 }
 
-// commit makes the changes of a batch, in one transaction if that works, and
-// answers them.
-func (s *Store) commit(batch []*step) {
+// commit makes the changes of a batch, in one transaction if that works. Those
+// who need not wait for the disk are answered.
+func (s *Store) commit(batch []*step) committed {
 	live := make([]*step, 0, len(batch))
 	for _, st := range batch {
 		switch {
@@ -165,19 +159,25 @@ func (s *Store) commit(batch []*step) {
 			live = append(live, st)
 		}
 	}
+	writes := s.tx.writes
 	if err := s.tx.transaction(live); err != nil {
-		_, untried := errors.AsType[notBegun](err)
 		for i, st := range live {
 			st.err = err
-			if len(live) > 1 && !untried { // one of them may be what there is no room for
+			if len(live) > 1 { // one of them may be what there is no room for
 				if err := s.tx.transaction(live[i : i+1]); err != nil {
 					st.err = err
 				}
 			}
 		}
 	}
+	done := committed{wrote: s.tx.writes != writes}
 	for _, st := range live {
 		st.err = s.translate(st.err)
-		close(st.done)
+		if st.durable && st.err == nil {
+			done.steps = append(done.steps, st)
+		} else {
+			close(st.done)
+		}
 	}
+	return done
 }

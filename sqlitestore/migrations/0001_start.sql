@@ -119,10 +119,6 @@ CREATE TABLE changes (
     is_chain INTEGER NOT NULL
 ) STRICT;
 
--- How often a commit was made only to wait for the disk.
-CREATE TABLE synced (times INTEGER NOT NULL) STRICT;
-INSERT INTO synced VALUES (0);
-
 CREATE TABLE instances (
     id      TEXT PRIMARY KEY,
     machine TEXT NOT NULL,
