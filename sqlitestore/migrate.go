@@ -41,7 +41,12 @@ func migrate(ctx context.Context, conn *sql.Conn, files []string) error {
 
 func migrateFrom(ctx context.Context, conn *sql.Conn, files []string) error {
 	version, err := versionOf(ctx, conn, len(files))
-	if err != nil || version == len(files) {
+	if err != nil {
+		return err
+	}
+	if version == len(files) {
+		// SQLite opens a file that is read-only too, and says so only here.
+		_, err := conn.ExecContext(ctx, "UPDATE totals SET spent = spent WHERE false")
 		return err
 	}
 	for _, name := range files[version:] {
