@@ -212,5 +212,5 @@ func (s *Store) readTask(ctx context.Context, id claudepool.TaskID) (*taskRow, e
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
-	return oneTask(id)(s.read.QueryContext(ctx, selectTask, string(id)))
+	return oneTask(id)(s.one.QueryContext(ctx, string(id)))
 }

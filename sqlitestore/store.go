@@ -84,8 +84,9 @@ type Store struct {
 
 	db    *sql.DB // that of tx
 	tx    *tx
-	read  *sql.DB // a few connections that only read, and never for long
-	lists *sql.DB // those of listings: their callers decide for how long
+	read  *sql.DB   // a few connections that only read, and never for long
+	one   *sql.Stmt // of read: a task by its id
+	lists *sql.DB   // those of listings: their callers decide for how long
 
 	steps   chan *step
 	watches chan *step    // steps that run between transactions
@@ -178,11 +179,10 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.useLog(ctx, conn); err != nil {
 		return err
 	}
-	if err := s.tx.exec(s.tx.full); err != nil {
+	if err := migrate(ctx, conn, files); err != nil {
 		return err
 	}
-	s.tx.synced = true
-	if err := migrate(ctx, conn, files); err != nil {
+	if s.disk, err = openDisk(s); err != nil {
 		return err
 	}
 	if s.read, err = sql.Open("sqlite", s.dsn("_pragma=query_only(1)")); err != nil {
@@ -190,6 +190,9 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
+	if s.one, err = s.read.PrepareContext(ctx, selectTask); err != nil {
+		return err
+	}
 	if s.lists, err = sql.Open("sqlite", s.dsn("_pragma=query_only(1)")); err != nil {
 		return err
 	}
@@ -268,6 +271,12 @@ func (s *Store) Close() error {
 // release closes what open has opened.
 func (s *Store) release() error {
 	var errs []error
+	if s.disk != nil {
+		errs = append(errs, s.disk.close())
+	}
+	if s.one != nil {
+		errs = append(errs, s.one.Close())
+	}
 	for _, db := range []*sql.DB{s.read, s.lists} {
 		if db != nil {
 			errs = append(errs, db.Close())

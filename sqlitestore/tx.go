@@ -30,7 +30,7 @@ func (x *tx) transaction(steps []*step) error {
 		return nil
 	}
 	if err := x.exec("BEGIN IMMEDIATE"); err != nil {
-		return err
+		return notBegun{err}
 	}
 	err := x.each(steps)
 	if err == nil {
@@ -45,6 +45,12 @@ func (x *tx) transaction(steps []*step) error {
 	}
 	return err
 }
+
+// notBegun is the error of a transaction in which no step was tried: it would be
+// the same for each of them alone, after as long a wait.
+type notBegun struct{ error }
+
+func (e notBegun) Unwrap() error { return e.error }
 
 // each makes the changes of steps that share a transaction. Its error means that
 // the transaction cannot go on: then each is to have one of its own. That is dear

@@ -161,9 +161,10 @@ func (s *Store) commit(batch []*step) committed {
 	}
 	writes := s.tx.writes
 	if err := s.tx.transaction(live); err != nil {
+		_, untried := errors.AsType[notBegun](err)
 		for i, st := range live {
 			st.err = err
-			if len(live) > 1 { // one of them may be what there is no room for
+			if len(live) > 1 && !untried { // one of them may be what there is no room for
 				if err := s.tx.transaction(live[i : i+1]); err != nil {
 					st.err = err
 				}
