@@ -4,14 +4,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/sqlitestore"
 	"github.com/claudepool/claudepool/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, path string, o sqlitestore.Options) *sqlitestore.Store {
 	t.Helper()
