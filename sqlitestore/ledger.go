@@ -98,13 +98,13 @@ func (x *tx) window(since int64) (*window, error) {
 	}
 	var last, spent int64
 	var attempts int
-	query := "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(attempts), 0) FROM ledger WHERE seq > ?1 AND at >= ?2"
+	query := "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(attempts), 0) FROM ledger NOT INDEXED WHERE seq > ?1 AND at >= ?2"
 	if w.last == 0 {
 		query = "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(attempts), 0) FROM ledger INDEXED BY ledger_at WHERE at >= ?2"
 	}
 	err := x.row(query, []any{w.last, since}, &last, &spent, &attempts)
 	if overflows(err) { // costs are not negative: the sum is more than can be counted
-		err = x.row("SELECT max(seq), ?, sum(attempts) FROM ledger WHERE seq > ? AND at >= ?", []any{int64(math.MaxInt64), w.last, since}, &last, &spent, &attempts)
+		err = x.row("SELECT max(seq), ?, sum(attempts) FROM ledger NOT INDEXED WHERE seq > ? AND at >= ?", []any{int64(math.MaxInt64), w.last, since}, &last, &spent, &attempts)
 	}
 	if err != nil {
 		return nil, err

@@ -188,7 +188,7 @@ func filtered(f claudepool.TaskFilter) (query string, args []any) {
 		args = append(args, values...)
 	}
 	if f.Tag != "" {
-		add("t.id IN (SELECT task FROM tags WHERE tag = ?)", f.Tag)
+		add("g.tag = ?", f.Tag)
 	}
 	if len(f.States) > 0 {
 		var marks []string
@@ -208,22 +208,29 @@ func filtered(f claudepool.TaskFilter) (query string, args []any) {
 	if f.Owner != "" {
 		add("t.owner = ?", f.Owner)
 	}
-	if f.Before != "" {
-		add("t.id < ?", string(f.Before))
-	}
 	if !f.LeaseBefore.IsZero() {
 		add("t.claim_fence IS NOT NULL AND t.claim_lease < ?", nanos(f.LeaseBefore))
 		index = "tasks_claimed"
 	}
-	from := "tasks t"
+	from, id := "tasks t", "t.id"
 	if index != "" {
 		from += " INDEXED BY " + index // few of all tasks are in it
+	}
+	switch {
+	case f.Tag == "":
+	case index != "":
+		from += " JOIN tags g ON g.task = t.id"
+	default: // the order is that of the tags' entries, so that a page ends early
+		from, id = "tags g CROSS JOIN tasks t ON t.id = g.task", "g.task"
+	}
+	if f.Before != "" {
+		add(id+" < ?", string(f.Before))
 	}
 	query = "SELECT " + taskColumns + " FROM " + from + taskJoins
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
-	query += " ORDER BY t.id DESC"
+	query += " ORDER BY " + id + " DESC"
 	if f.Limit > 0 {
 		query += " LIMIT ?"
 		args = append(args, f.Limit)
