@@ -1,0 +1,64 @@
+package check
+
+// Sums counts what a store holds.
+type Sums struct {
+	Tasks, Pending, Running, Review, Completed, Failed, Cancelled int
+	// Lost counts the attempts that were lost or crashed, Orphaned the claims
+	// that are held.
+	Lost, Orphaned int
+	// Money in microdollars.
+	Spent, Estimated int64
+}
+
+// Sums counts what the snapshot holds.
+func (s *Snapshot) Sums() Sums {
+	out := Sums{Tasks: len(s.tasks), Spent: s.totals.spent}
+	for _, t := range s.tasks {
+		switch t.state {
+		case "pending":
+			out.Pending++
+		case "running":
+			out.Running++
+		case "pending_review":
+			out.Review++
+		case "completed":
+			out.Completed++
+		case "failed":
+			out.Failed++
+		case "cancelled":
+			out.Cancelled++
+		}
+		if t.claimFence.Valid {
+			out.Orphaned++
+		}
+		for _, c := range t.claims {
+			if a := c.attempt; a != nil {
+				if a.Outcome == "lost" || a.Outcome == "crashed" {
+					out.Lost++
+				}
+				if a.Estimated {
+					out.Estimated += a.Cost
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Drained returns what is left of a store whose pools have done all work and
+// were closed.
+func (s *Snapshot) Drained() []string {
+	var f findings
+	for _, t := range s.tasks {
+		if !t.terminal() {
+			f.add("P1: task %v is left after everything was done", t)
+		}
+		if t.claimFence.Valid {
+			f.add("P3: task %v has a claim after everything was done", t)
+		}
+	}
+	if s.instances != 0 || s.slots != 0 {
+		f.add("store: %d pools and %d slots are recorded after they were closed", s.instances, s.slots)
+	}
+	return f
+}
