@@ -7,6 +7,7 @@ import (
 
 const (
 	pruneEvery  = 500            // tasks that end between two looks
+	pruneAfter  = time.Hour      // time between two, at most
 	pruneChunk  = 200            // tasks that are dropped in one transaction
 	keptChanges = 10_000         // for watchers of other programs that lag behind
 	mergeAfter  = 48 * time.Hour // age at which entries of the ledger are merged
@@ -17,7 +18,7 @@ const (
 // writer, after a batch. When it fails it is tried again later; that the file
 // cannot be written to is what the next step of a caller reports.
 func (s *Store) prune() {
-	if s.tx.ended < pruneEvery && s.tx.pruned {
+	if s.tx.ended < pruneEvery && s.tx.now < s.tx.looked+int64(pruneAfter) {
 		return
 	}
 	more := false
@@ -26,7 +27,7 @@ func (s *Store) prune() {
 		return err
 	}}})
 	if err == nil && !more {
-		s.tx.ended, s.tx.pruned = 0, true
+		s.tx.ended, s.tx.looked = 0, s.tx.now
 	}
 }
 

@@ -17,7 +17,7 @@ type tx struct {
 	limited map[string]bool // tags that claims have named a limit for
 	now     int64           // the latest time that anybody has named
 	ended   int             // tasks that have ended since the last pruning
-	pruned  bool            // there has been one
+	looked  int64           // that time, at the last pruning
 }
 
 // background is the context of all statements: what is under way is finished.
