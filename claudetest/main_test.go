@@ -9,6 +9,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	claudetest.Main() // the tests start this program again as the stand-in
+	claudetest.Main() // when this program is started as a stand-in for the CLI
 	goleak.VerifyTestMain(m)
 }
