@@ -187,6 +187,11 @@ func fillDisk(_ context.Context, l *life) error {
 	early := l.rand.IntN(3) == 0
 	if early {
 		h.kill()
+		if h, err = l.start(nil); err != nil { // it says that the disk is full, or begins
+			return err
+		}
+		h.pass(l.some(500 * time.Millisecond))
+		h.kill()
 	}
 	if err := os.Remove(ballast); err != nil {
 		return err

@@ -20,7 +20,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/bench/fault/internal/check"
 	"github.com/claudepool/claudepool/claudetest"
 )
@@ -32,6 +31,7 @@ const (
 	goneWithin  = 5 * time.Second // in which nothing of a dead host is left
 	patience    = 2 * time.Minute // for what must come, but cannot be promised in seconds
 	budgetStart = 2_000_000
+	maxAgain    = 3 // tasks that the next host submits once more
 )
 
 // process is one of the machine.
@@ -51,7 +51,7 @@ type life struct {
 	witness *check.Witness
 	prompts int64 // how far the file of prompts was read
 	round   int
-	again   map[string]claudepool.Task
+	again   map[string]string // prompts of the latest tasks that have keys
 	row     *row
 	api     *claudetest.API
 	umount  func() error
@@ -75,7 +75,7 @@ func (m *machine) newLife(f fault, n int, seed uint64, r *row) (_ *life, err err
 	}
 	l := &life{
 		dir: dir, rand: rand.New(rand.NewPCG(seed, uint64(n))), mark: envMark + "=" + dir, row: r,
-		witness: check.NewWitness(filepath.Join(dir, "store", "pool.db"), f.excused...), again: map[string]claudepool.Task{}, found: map[string]bool{},
+		witness: check.NewWitness(filepath.Join(dir, "store", "pool.db"), f.excused...), again: map[string]string{}, found: map[string]bool{},
 	}
 	l.config = hostConfig{
 		Seed: seed + uint64(n)<<32, Store: filepath.Join(dir, "store", "pool.db"), Slots: 4, Dir: filepath.Join(dir, "work"),
@@ -151,7 +151,7 @@ type running struct {
 func (l *life) start(change func(*hostConfig)) (*running, error) {
 	l.round++
 	c := l.config
-	c.Round = l.round
+	c.Round, c.Again = l.round, l.again
 	if change != nil {
 		change(&c)
 	}
@@ -271,6 +271,14 @@ func (r *running) reap() {
 		if l.Op == check.OpTakenOver {
 			r.l.row.takeOver(time.Duration(l.Amount))
 			continue
+		}
+		if l.Op == check.OpAccepted && l.Key != "" && l.Text != "" {
+			for key := range r.l.again {
+				if len(r.l.again) >= maxAgain {
+					delete(r.l.again, key)
+				}
+			}
+			r.l.again[l.Key] = l.Text
 		}
 		r.l.witness.Said(l)
 	}

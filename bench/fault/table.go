@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -21,13 +22,14 @@ type row struct {
 	left     int // processes
 
 	total             check.Sums
+	by                map[string]int // failed tasks by class
 	accepted, resumed int
 	sums              check.Sums // of the life under way, at the last look
 	taken, gone       []time.Duration
 	skipped           string
 }
 
-func newRow(f fault, log io.Writer) *row { return &row{fault: f, log: log} }
+func newRow(f fault, log io.Writer) *row { return &row{fault: f, log: log, by: map[string]int{}} }
 
 // find notes a violation, once in a life.
 func (r *row) find(l *life, text string) {
@@ -54,6 +56,9 @@ func (r *row) add(l *life) {
 	} {
 		*sum.to += *sum.from
 	}
+	for class, n := range s.By {
+		r.by[class] += n
+	}
 	t.Spent += s.Spent
 	t.Estimated += s.Estimated
 	r.sums = check.Sums{}
@@ -76,7 +81,11 @@ func table(w io.Writer, rows []*row) {
 	out.Flush()
 	fmt.Fprintln(w, "\nTasks include the steps of chains. Take-over is from the start of a host until no claim of a dead one is left, gone from a host's\nend until none of its processes is left: median and most.")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s: %s\n", r.name, r.what)
+		fmt.Fprintf(w, "%s: %s; failed:", r.name, r.what)
+		for _, class := range slices.Sorted(maps.Keys(r.by)) {
+			fmt.Fprintf(w, " %s %d", class, r.by[class])
+		}
+		fmt.Fprintln(w)
 	}
 }
 

@@ -15,7 +15,7 @@ type Op string
 const (
 	OpBuilt      Op = "built"     // the pool runs
 	OpTakenOver  Op = "takenover" // no claim of another pool is left
-	OpAccepted   Op = "accepted"  // ID: a task or a chain; Key: its idempotency key
+	OpAccepted   Op = "accepted"  // ID: a task or a chain; Key: its idempotency key; Text: its prompt
 	OpCancelling Op = "cancelling"
 	OpCancelled  Op = "cancelled" // State: what Cancel returned
 	OpReviewing  Op = "reviewing"

@@ -8,11 +8,13 @@ type Sums struct {
 	Lost, Orphaned int
 	// Money in microdollars.
 	Spent, Estimated int64
+	// By counts the tasks that have failed by the class of their outcome.
+	By map[string]int
 }
 
 // Sums counts what the snapshot holds.
 func (s *Snapshot) Sums() Sums {
-	out := Sums{Tasks: len(s.tasks), Spent: s.totals.spent}
+	out := Sums{Tasks: len(s.tasks), Spent: s.totals.spent, By: map[string]int{}}
 	for _, t := range s.tasks {
 		switch t.state {
 		case "pending":
@@ -25,6 +27,7 @@ func (s *Snapshot) Sums() Sums {
 			out.Completed++
 		case "failed":
 			out.Failed++
+			out.By[t.outcome]++
 		case "cancelled":
 			out.Cancelled++
 		}
