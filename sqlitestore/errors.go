@@ -32,10 +32,15 @@ var (
 	ErrBusy = errors.New("file is locked by another program")
 )
 
+const recoverHint = `keep a copy, and get out what can be read with "sqlite3 FILE .recover"`
+
 // translate puts what SQLite says into the words of this package.
 func (s *Store) translate(err error) error {
 	var failed *sqlite.Error
 	if !errors.As(err, &failed) {
+		if err != nil && strings.Contains(err.Error(), "sql: Scan error") { // it has no type
+			return fmt.Errorf("task store %s: %w: %s (%w)", s.path, ErrCorrupt, recoverHint, err)
+		}
 		return err
 	}
 	var what error
@@ -44,7 +49,7 @@ func (s *Store) translate(err error) error {
 	case lib.SQLITE_FULL:
 		what, hint = ErrFull, "make room; what could not be stored is tried again by a pool"
 	case lib.SQLITE_CORRUPT:
-		what, hint = ErrCorrupt, `keep a copy, and get out what can be read with "sqlite3 FILE .recover"`
+		what, hint = ErrCorrupt, recoverHint
 	case lib.SQLITE_NOTADB:
 		what, hint = ErrNotAStore, "name another file"
 	case lib.SQLITE_READONLY, lib.SQLITE_PERM, lib.SQLITE_AUTH:
