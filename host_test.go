@@ -17,23 +17,24 @@ import (
 	"github.com/claudepool/claudepool/sqlitestore"
 )
 
-// hostEnv makes this program a host: another program with a pool of stand-ins,
-// as its value says. The stand-ins have it in their environment too.
+// hostEnv makes this program a host: another program with a pool, of stand-ins
+// or real CLIs, as its value says.
 const hostEnv = "CLAUDEPOOL_TEST_HOST"
 
 // hostConfig says what a host does.
 type hostConfig struct {
 	Store  string
 	Shared bool              // with other programs
-	Env    map[string]string // of the stand-ins
-	Config string            // their folder
+	Path   string            // of the CLI; empty for a stand-in
+	Env    map[string]string // of the slots
+	Config string            // their folder, if it is not the person's own
 	Dir    string            // their working directory
 	Slots  int
 	Tasks  []claudepool.Task
 	Chain  *claudepool.Chain
-	// The host reports when so many tasks have told their session, and so many
-	// have ended.
-	Running, Ended int
+	// The tasks follow the chain when so many of its steps have ended, and the
+	// host reports when so many tasks, steps included, have told their session.
+	Ended, Running int
 }
 
 // hostReport is the line that a host writes.
@@ -49,9 +50,12 @@ func (c hostConfig) open(ctx context.Context) (*sqlitestore.Store, error) {
 }
 
 func (c hostConfig) pool(s claudepool.PoolStore) (claudepool.PoolConfig, error) {
-	self, err := os.Executable()
+	path, err := c.Path, error(nil)
+	if path == "" {
+		path, err = os.Executable()
+	}
 	return claudepool.PoolConfig{
-		Store: s, Slots: c.Slots, ClaudePath: self, Env: c.Env, ConfigDir: c.Config, WorkDir: c.Dir, SlotMemory: -1, Spares: -1,
+		Store: s, Slots: c.Slots, ClaudePath: path, Env: c.Env, ConfigDir: c.Config, WorkDir: c.Dir, SlotMemory: -1, Spares: -1,
 	}, err
 }
 
@@ -88,41 +92,54 @@ func beHost() (hostReport, error) {
 	if err != nil {
 		return out, err
 	}
+	if c.Chain != nil {
+		if out.Chain, err = p.SubmitChain(ctx, *c.Chain, claudepool.ChainOptions{}); err != nil {
+			return out, err
+		}
+		if _, err := tasksUntil(ctx, p, func(_, ended int) bool { return ended == c.Ended }); err != nil {
+			return out, err
+		}
+	}
 	for _, t := range c.Tasks {
 		if _, err := p.Submit(ctx, t); err != nil {
 			return out, err
 		}
 	}
-	if c.Chain != nil {
-		if out.Chain, err = p.SubmitChain(ctx, *c.Chain, claudepool.ChainOptions{}); err != nil {
-			return out, err
-		}
+	if out.Tasks, err = tasksUntil(ctx, p, func(running, _ int) bool { return running == c.Running }); err != nil {
+		return out, err
 	}
+	out.Slots, err = p.FindSlots(ctx, claudepool.SlotFilter{})
+	return out, err
+}
+
+// tasksUntil returns the tasks that are no chains, once done holds for how many
+// of them have told their session and how many have ended.
+func tasksUntil(ctx context.Context, p *claudepool.Pool, done func(running, ended int) bool) ([]claudepool.TaskRecord, error) {
 	for {
-		out.Tasks = nil
-		told, ended := 0, 0
+		var tasks []claudepool.TaskRecord
+		running, ended := 0, 0
 		for r, err := range p.Tasks(ctx, claudepool.TaskFilter{}) {
 			if err != nil {
-				return out, err
+				return nil, err
 			}
-			if r.Chain == nil {
-				out.Tasks = append(out.Tasks, r)
+			if r.Chain != nil {
+				continue
 			}
+			tasks = append(tasks, r)
 			if r.Claim != nil && r.Claim.SessionID != "" {
-				told++
+				running++
 			}
 			if r.State.Terminal() {
 				ended++
 			}
 		}
-		if told == c.Running && ended == c.Ended {
-			out.Slots, err = p.FindSlots(ctx, claudepool.SlotFilter{})
-			return out, err
+		if done(running, ended) {
+			return tasks, nil
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return out, fmt.Errorf("of %d tasks %d run, and of %d %d have ended: %w", c.Running, told, c.Ended, ended, ctx.Err())
+			return nil, fmt.Errorf("%d tasks run and %d have ended: %w", running, ended, ctx.Err())
 		}
 	}
 }

@@ -25,17 +25,11 @@ type instance struct {
 // closed reports whether the pool has ended in good order.
 func (i *instance) closed() bool { return i.Process == closedProcess }
 
-// present reports whether the pool is to be reckoned with. Where its program
-// does not tell, or may well live on without it, the pool has to have said so
-// not long ago.
+// present reports whether the pool is to be reckoned with: it is not known to
+// have ended, and has said not long ago that it is there. That its program lives
+// is not enough: it may hang, or have closed the pool.
 func (i *instance) present(now time.Time) bool {
-	switch {
-	case i.closed(), i.life == proctree.Dead:
-		return false
-	case i.life == proctree.Alive && !i.here:
-		return true
-	}
-	return now.Sub(i.Seen) < leaseTime
+	return !i.closed() && i.life != proctree.Dead && now.Sub(i.Seen) < leaseTime
 }
 
 // instances returns the other pools on the store, by id.

@@ -138,6 +138,9 @@ func TestP1WhatADeadProgramHasLeftIsTakenOverAtOnce(t *testing.T) {
 		if diff := cmp.Diff(want, attempts, cmpopts.IgnoreFields(claudepool.Attempt{}, "Started", "Ended")); diff != "" {
 			t.Errorf("attempts when Build returns (-want +got):\n%s", diff)
 		}
+		if len(attempts) == 0 {
+			t.FailNow()
+		}
 		if at := attempts[0].Ended; !at.Before(r.Claim.Lease) {
 			t.Errorf("taken over at %v, after the end of the lease at %v", at, r.Claim.Lease)
 		}
@@ -192,6 +195,7 @@ func TestP3AProgramThatMayLiveKeepsItsClaimsUntilTheLeaseEnds(t *testing.T) {
 				if process != nil {
 					putPool(t, s, "other", process(t))
 				}
+				putPool(t, s, "dead", dead(t, "meanwhile")) // whose claims are looked for
 				r := putTask(t, s, claudepool.TaskRecord{ID: "task-1"}, "other")
 				p := build(t, claudepool.PoolConfig{Store: s, Launcher: &fakeLauncher{turn: echo}})
 				time.Sleep(29 * time.Second)

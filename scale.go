@@ -101,6 +101,8 @@ func btoi(b bool) int {
 }
 
 // ConfigureSlot changes how a slot is called. Names must be unique in the pool.
+// On a durable store the slot with the same id of the next pool is called the
+// same, where its configuration does not say otherwise.
 func (p *Pool) ConfigureSlot(ctx context.Context, id string, u SlotUpdate) (SlotStatus, error) {
 	if err := p.open(); err != nil {
 		return SlotStatus{}, err

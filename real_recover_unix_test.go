@@ -1,0 +1,79 @@
+//go:build unix
+
+package claudepool_test
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/claudetest"
+)
+
+// TestRealP1AKilledProgramLosesNothing kills a program with six slow tasks and a
+// chain. The next one on its file finishes all, asks for no recorded step again,
+// and no process of the first is left.
+func TestRealP1AKilledProgramLosesNothing(t *testing.T) {
+	cli := claudetest.CLI(t)
+	var slow atomic.Bool
+	slow.Store(true)
+	api := claudetest.NewAPI(t, func(r *claudetest.Request) claudetest.Reply {
+		switch {
+		case strings.Contains(r.Prompt, "first step"):
+			return claudetest.Text("one")
+		case slow.Load():
+			return claudetest.Hang()
+		}
+		return claudetest.Text("done")
+	})
+	iso := claudetest.Isolate(t, api)
+	c := newHost(t)
+	c.Path, c.Env, c.Config, c.Slots = cli, maps.Clone(iso.Env), "", 3
+	mark := filepath.Base(t.TempDir()) + t.Name()
+	c.Env["CLAUDEPOOL_TEST_MARK"] = mark
+	for i := range 6 {
+		c.Tasks = append(c.Tasks, claudepool.Task{Prompt: fmt.Sprintf("slow task %d", i)})
+	}
+	c.Chain = &claudepool.Chain{Steps: []claudepool.ChainStep{prompt("a", "the first step"), prompt("b", "the second step after {previous_output}")}}
+	c.Ended, c.Running = 1, 3
+	host, was := c.start(t)
+	kill(host)
+
+	s, err := c.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	slow.Store(false)
+	c.Env = iso.Env
+	config, err := c.pool(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.CheckEvery = -1
+	p := build(t, config)
+	if left := processesWith(t, mark); len(left) > 0 {
+		t.Errorf("processes %v of the dead program live on", left)
+	}
+	for _, r := range was.Tasks {
+		if res := wait(t, p, r.ID); res.Outcome != claudepool.OutcomeOK {
+			t.Errorf("%s ended %s (%+v)", r.ID, res.Outcome, res.Failure)
+		}
+	}
+	if r, err := p.WaitChain(t.Context(), was.Chain); err != nil || r.Output != "done" {
+		t.Errorf("WaitChain = %+v, %v", r, err)
+	}
+	first := 0
+	for _, r := range api.Requests() {
+		if strings.Contains(r.Prompt, "the first step") {
+			first++
+		}
+	}
+	if first != 1 {
+		t.Errorf("the model was asked for the first step %d times, want once", first)
+	}
+}
