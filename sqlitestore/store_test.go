@@ -20,7 +20,14 @@ func open(t *testing.T, path string, o sqlitestore.Options) *sqlitestore.Store {
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T) claudepool.PoolStore {
-		return open(t, filepath.Join(t.TempDir(), "pool.db"), sqlitestore.Options{Synchronous: sqlitestore.Normal})
-	})
+	for name, o := range map[string]sqlitestore.Options{
+		"alone": {}, "shared": {Peer: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, func(t *testing.T) claudepool.PoolStore {
+				return open(t, filepath.Join(t.TempDir(), "pool.db"), o)
+			})
+		})
+	}
 }
