@@ -222,7 +222,7 @@ func (h *host) expected(err error) bool {
 	_, budget := errors.AsType[*claudepool.BudgetExhausted](err)
 	_, invalid := errors.AsType[*claudepool.InvalidError](err)
 	return budget || invalid && h.shak != nil || errors.Is(err, claudepool.ErrNotInReview) || errors.Is(err, claudepool.ErrMailboxFull) ||
-		errors.Is(err, errShaky) || errors.Is(err, sqlitestore.ErrFull)
+		errors.Is(err, errShaky) || errors.Is(err, sqlitestore.ErrFull) || errors.Is(err, sqlitestore.ErrBusy)
 }
 
 func (h *host) step(ctx context.Context) error {

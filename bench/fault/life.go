@@ -180,6 +180,9 @@ func (l *life) start(change func(*hostConfig)) (*running, error) {
 		"CLAUDEPOOL_STATE_DIR=" + filepath.Join(l.dir, "state"), l.mark, envHost + "=" + string(text),
 	}
 	r.cmd.Stderr, r.cmd.ExtraFiles, r.cmd.Dir = log, []*os.File{theirs}, l.config.Dir
+	// In a group of its own: that of this program, once orphaned, would get a
+	// SIGHUP as soon as a host in it is stopped.
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if r.in, err = r.cmd.StdinPipe(); err == nil {
 		err = r.cmd.Start()
 	}
