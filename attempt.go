@@ -193,12 +193,8 @@ func (a *attempt) execute() (source, claude.Result, error) {
 // sync returns when the claim is stored for good: from then on the attempt may
 // spend money. A store that fails is asked again until the attempt ends.
 func (a *attempt) sync() error {
-	s, ok := a.p.store.(Syncer)
-	if !ok {
-		return nil
-	}
 	for try := 1; ; try++ {
-		err := s.Sync(a.ctx)
+		err := a.p.syncStore(a.ctx)
 		if err == nil || errors.Is(err, ErrClosed) {
 			return err
 		}

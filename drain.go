@@ -85,7 +85,7 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 	errs = append(errs, p.settleWaiting(end, &sum))
 	l, err := p.ledger(end)
 	sum.Spend = l.Spent
-	return sum, errors.Join(append(errs, err)...)
+	return sum, errors.Join(append(errs, err, p.syncStore(end))...)
 }
 
 // settleWaiting counts the waiting tasks, or cancels them, and those whose

@@ -223,6 +223,14 @@ func (p *Pool) probe(ctx context.Context) error {
 	return nil
 }
 
+// syncStore returns when all that the store was told survives the end of the machine.
+func (p *Pool) syncStore(ctx context.Context) error {
+	if s, ok := p.store.(Syncer); ok {
+		return s.Sync(ctx)
+	}
+	return nil
+}
+
 // closeStore closes the store if it is the pool's own.
 func (p *Pool) closeStore() error {
 	if !p.ownStore {
@@ -402,11 +410,14 @@ func (p *Pool) WaitFor(ctx context.Context, id TaskID, done func(TaskState) bool
 	if err := p.usable(); err != nil {
 		return TaskRecord{ID: id}, err
 	}
-	for {
+	for told := false; ; told = true {
 		woken := p.waits.add(id)
 		r, err := p.store.Task(ctx, id)
 		if err != nil || done(r.State) {
 			p.waits.remove(id, woken)
+			if err == nil && !told { // it may have ended just now
+				err = p.syncStore(ctx)
+			}
 			return r, err
 		}
 		select {

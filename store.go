@@ -111,9 +111,12 @@ type PoolStore interface {
 	Close() error
 }
 
-// Syncer is a [PoolStore] whose claims and slots need not have survived the end
-// of the machine when the call returns; all else must. Sync returns when all that
-// was done before has. A pool calls it before an attempt spends money.
+// Syncer is a [PoolStore] that lets its caller go on before the disk has taken
+// what need not survive the end of the machine yet: claims, leases, slots, and
+// transitions with an Attempt, whose [Change] it tells when they do. All else
+// survives when the call returns. Sync returns when all that was done before it
+// does. A pool calls it before an attempt spends money, and before it says that a
+// task has ended.
 type Syncer interface {
 	Sync(ctx context.Context) error
 }

@@ -29,6 +29,7 @@ type disk struct {
 // committed is what a transaction leaves to be done.
 type committed struct {
 	wrote bool                // something is to reach the disk
+	soon  bool                // at once
 	steps []*step             // to be answered when it has
 	news  []claudepool.Change // to be told then
 	watch *step               // a watcher that begins after that, or nil
@@ -88,7 +89,7 @@ func (d *disk) run() {
 		wanted := false
 		for _, c := range queue {
 			dirty = dirty || c.wrote
-			wanted = wanted || len(c.steps) > 0
+			wanted = wanted || c.soon || len(c.steps) > 0
 		}
 		if dirty && wanted {
 			d.sync()

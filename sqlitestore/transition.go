@@ -27,11 +27,16 @@ func (s *Store) Extend(ctx context.Context, ref claudepool.ClaimRef, lease time.
 	})
 }
 
-// Transition implements [claudepool.PoolStore].
+// Transition implements [claudepool.PoolStore]. For the end of an attempt the
+// caller does not wait for the disk, but those who watch are told when it is there.
 func (s *Store) Transition(ctx context.Context, tr claudepool.Transition) (claudepool.TaskRecord, error) {
+	do := s.do
+	if tr.Attempt != nil {
+		do = s.flow
+	}
 	var rec claudepool.TaskRecord
 	var refused error
-	err := s.do(ctx, func(x *tx) error {
+	err := do(ctx, func(x *tx) error {
 		rec, refused = claudepool.TaskRecord{}, nil
 		t, err := x.task(tr.Task)
 		if err != nil {

@@ -18,6 +18,7 @@ type step struct {
 	// again when the transaction fails, so it must set all that it gives back.
 	run     func(*tx) error
 	durable bool // it must survive the end of the machine, not only of the program
+	soon    bool // it is to reach the disk at once, though its caller does not wait for that
 	err     error
 	done    chan struct{}
 	// taken is set by the writer, which then answers, or by a caller whose
@@ -41,6 +42,12 @@ func (s *Store) do(ctx context.Context, run func(*tx) error) error {
 // note is do for what only has to outlive the program. It does not wait for the disk.
 func (s *Store) note(ctx context.Context, run func(*tx) error) error {
 	return s.await(s.steps, &step{ctx: ctx, run: run})
+}
+
+// flow is note for what others wait for: those who watch are told as soon as it is
+// on the disk.
+func (s *Store) flow(ctx context.Context, run func(*tx) error) error {
+	return s.await(s.steps, &step{ctx: ctx, run: run, soon: true})
 }
 
 // Sync implements [claudepool.Syncer].
@@ -174,6 +181,7 @@ func (s *Store) commit(batch []*step) committed {
 	done := committed{wrote: s.tx.writes != writes}
 	for _, st := range live {
 		st.err = s.translate(st.err)
+		done.soon = done.soon || st.soon
 		if st.durable && st.err == nil {
 			done.steps = append(done.steps, st)
 		} else {
