@@ -8,44 +8,39 @@ import (
 	"time"
 )
 
-// TestEverySystemAnswersDurably runs the whole comparison with small numbers.
-// That each task was answered with its own prompt is checked where it runs.
+// TestEverySystemAnswersDurably runs each comparison with small numbers. That
+// each task was answered with its own prompt is checked where it runs.
 func TestEverySystemAnswersDurably(t *testing.T) {
-	p := plan{dir: t.TempDir(), workers: []int{2}, closed: 4, burst: 20, rounds: 1}
-	r, err := p.measure(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := plan{dir: t.TempDir(), closed: 4, burst: 20, rounds: 1}
+	w := countCommits()
 	for _, sh := range shapes() {
-		for _, workers := range p.workers {
-			for _, who := range contenders() {
-				at := place{sh.name, workers, who.name}
-				c := r.cells[at]
-				if c == nil || len(c.perSecond) != p.rounds || slices.Min(c.perSecond) <= 0 {
-					t.Fatalf("%+v: samples %+v, want one for each round", at, c)
-				}
-				if sh.name == "closed loop" && len(c.each) != p.rounds*p.closed {
-					t.Errorf("%+v: %d tasks were timed, want %d", at, len(c.each), p.rounds*p.closed)
-				}
-				if who.kind == inMemory {
-					continue
-				}
-				if c.commits <= 0 {
-					t.Errorf("%+v: no commits were counted", at)
-				}
-				if who.kind == durable && c.commits > 4 {
-					t.Errorf("%+v: %.2f commits a task, want at most 4", at, c.commits)
-				}
+		g, err := p.group(t.Context(), w, sh, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, who := range contenders() {
+			c := g.cells[i]
+			if len(c.perSecond) != p.rounds || slices.Min(c.perSecond) <= 0 {
+				t.Errorf("%s, %s: tasks per second are %v, want one figure for each round", sh.name, who.name, c.perSecond)
+			}
+			if sh.name == "closed loop" && len(c.each) != p.rounds*p.closed {
+				t.Errorf("%s, %s: %d tasks were timed, want %d", sh.name, who.name, len(c.each), p.rounds*p.closed)
+			}
+			if who.kind != inMemory && c.commits <= 0 {
+				t.Errorf("%s, %s: no commits were counted", sh.name, who.name)
+			}
+			if who.kind == durable && c.commits > 4 {
+				t.Errorf("%s, %s: %.2f commits a task, want at most 4", sh.name, who.name, c.commits)
 			}
 		}
-	}
-	var out strings.Builder
-	if err := r.print(&out); err != nil {
-		t.Fatal(err)
-	}
-	for _, who := range contenders() {
-		if got, want := strings.Count(out.String(), who.name), len(shapes())*len(p.workers); got != want {
-			t.Errorf("the table has %d lines of %s, want %d:\n%s", got, who.name, want, out.String())
+		var out strings.Builder
+		if err := g.print(&out); err != nil {
+			t.Fatal(err)
+		}
+		for _, who := range contenders() {
+			if got := strings.Count(out.String(), who.name+" "); got != 1 {
+				t.Errorf("the table has %d lines of %s, want 1:\n%s", got, who.name, out.String())
+			}
 		}
 	}
 }

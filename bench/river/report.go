@@ -6,25 +6,17 @@ import (
 	"io"
 	"os"
 	"slices"
-	"text/tabwriter"
 	"time"
 )
 
-// report holds what was measured.
-type report struct {
-	plan  plan
-	syncs float64 // of the disk, per second
-	cells map[place]*cell
-}
-
-// place is where a figure stands in the table.
-type place struct {
+// group is what is compared: all contenders at the same work.
+type group struct {
 	shape   string
 	workers int
-	name    string // of the contender
+	cells   []cell // by contender
 }
 
-// cell collects the samples of a place.
+// cell collects the samples of a contender.
 type cell struct {
 	perSecond []float64
 	each      []time.Duration // of all rounds
@@ -32,61 +24,50 @@ type cell struct {
 }
 
 // add adds a sample: one that was timed, or one in which commits were counted.
-func (r *report) add(at place, m sample, counted bool) {
-	c := r.cells[at]
-	if c == nil {
-		c = &cell{}
-		r.cells[at] = c
-	}
+func (c *cell) add(m sample, counted bool) {
 	if counted {
 		c.commits = m.commits
-	} else {
-		c.perSecond = append(c.perSecond, m.perSecond)
-		c.each = append(c.each, m.each...)
+		return
 	}
+	c.perSecond = append(c.perSecond, m.perSecond)
+	c.each = append(c.each, m.each...)
 }
 
 // rate returns the tasks per second.
 func (c *cell) rate() float64 { return quantile(c.perSecond, 0.5) }
 
 // best returns the rate of the best contender of a kind.
-func (r *report) best(shape string, workers int, k kind) float64 {
+func (g *group) best(k kind) float64 {
 	var best float64
-	for _, c := range contenders() {
+	for i, c := range contenders() {
 		if c.kind == k {
-			best = max(best, r.cells[place{shape, workers, c.name}].rate())
+			best = max(best, g.cells[i].rate())
 		}
 	}
 	return best
 }
 
-// print prints the table, and what there is to know about it.
-func (r *report) print(out io.Writer) error {
-	fmt.Fprintf(out, "The disk does %.0f writes of 4 KiB with fsync a second. Medians of %d rounds; %d tasks in a closed loop, %d in a burst or a bulk.\n\n",
-		r.syncs, r.plan.rounds, r.plan.closed, r.plan.burst)
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "shape\tworkers\tsystem\ttasks/s\tx-river\tx-memory\tp50\tp99\tcommits/task")
-	for _, sh := range shapes() {
-		for _, workers := range r.plan.workers {
-			rivals, memory := r.best(sh.name, workers, rival), r.best(sh.name, workers, inMemory)
-			for _, who := range contenders() {
-				c := r.cells[place{sh.name, workers, who.name}]
-				commits, p50, p99 := "-", "-", "-"
-				if who.kind != inMemory {
-					commits = fmt.Sprintf("%.2f", c.commits)
-				}
-				if len(c.each) > 0 {
-					p50, p99 = inMS(quantile(c.each, 0.5)), inMS(quantile(c.each, 0.99))
-				}
-				fmt.Fprintf(t, "%s\t%d\t%s\t%.0f\t%.2f\t%.3f\t%s\t%s\t%s\n", sh.name, workers, who.name, c.rate(),
-					c.rate()/rivals, c.rate()/memory, p50, p99, commits)
-			}
+// print prints the group as a table. Columns have the same width in all groups.
+func (g *group) print(out io.Writer) error {
+	workers := "workers"
+	if g.workers == 1 {
+		workers = "worker"
+	}
+	text := fmt.Sprintf("\n%-28s%9s%9s%10s%12s%12s%14s\n", fmt.Sprintf("%s, %d %s", g.shape, g.workers, workers),
+		"tasks/s", "x-river", "x-memory", "p50", "p99", "commits/task")
+	for i, who := range contenders() {
+		c := &g.cells[i]
+		commits, p50, p99 := "-", "-", "-"
+		if who.kind != inMemory {
+			commits = fmt.Sprintf("%.2f", c.commits)
 		}
+		if len(c.each) > 0 {
+			p50, p99 = inMS(quantile(c.each, 0.5)), inMS(quantile(c.each, 0.99))
+		}
+		text += fmt.Sprintf("%-28s%9.0f%9.2f%10.3f%12s%12s%14s\n", who.name, c.rate(),
+			c.rate()/g.best(rival), c.rate()/g.best(inMemory), p50, p99, commits)
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(out, "\nx-river: against the best row of river with as many workers; x-memory: against the pool that stores nothing.")
+	_, err := io.WriteString(out, text)
 	return err
 }
 
