@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/claudepool/claudepool"
 )
@@ -19,6 +20,8 @@ type disk struct {
 	log  *os.File      // nil when nobody wants to wait
 	wake chan struct{} // holds one token while there is something to do
 	done chan struct{} // closed when run has ended
+
+	waits atomic.Int64 // for the disk, so far
 
 	mu     sync.Mutex
 	queue  []committed
@@ -110,6 +113,7 @@ func (d *disk) sync() {
 	if d.log == nil || d.failed() != nil {
 		return
 	}
+	d.waits.Add(1)
 	if err := syncFile(d.log); err != nil {
 		d.mu.Lock()
 		d.broken = fmt.Errorf("task store %s: the disk has not taken what was written; end the program, see to the disk, and start again: %w", d.s.path, err)

@@ -29,3 +29,12 @@ func AwaitQueued(s *Store, n int) {
 
 // AwaitClosing waits until Close was called.
 func AwaitClosing(s *Store) { <-s.closing }
+
+// Waits returns how often the store has waited for the disk, and how SQLite is
+// set to do so by itself: 1 is NORMAL.
+func Waits(s *Store) (waits int64, synchronous int, err error) {
+	err = s.await(s.steps, &step{ctx: context.Background(), run: func(x *tx) error {
+		return x.row("PRAGMA synchronous", nil, &synchronous)
+	}})
+	return s.disk.waits.Load(), synchronous, err
+}

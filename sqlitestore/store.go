@@ -233,13 +233,14 @@ func (s *Store) useLog(ctx context.Context, conn *sql.Conn) error {
 // keptLog is how large the file of the log stays after it had to grow.
 const keptLog = 64 << 20
 
-// dsn is the name of the file for SQLite.
+// dsn is the name of the file for SQLite. SQLite itself only waits for the disk
+// where the file would not be consistent else; see [disk] for the rest.
 func (s *Store) dsn(more string) string {
 	path := filepath.ToSlash(s.path)
 	if runtime.GOOS == "windows" {
 		path = "/" + path
 	}
-	u := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("_pragma=busy_timeout(%d)&_pragma=cache_size(-16000)&_pragma=journal_size_limit(%d)&_pragma=cell_size_check(1)&%s",
+	u := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("_pragma=busy_timeout(%d)&_pragma=cache_size(-16000)&_pragma=journal_size_limit(%d)&_pragma=cell_size_check(1)&_pragma=synchronous(NORMAL)&%s",
 		s.opts.BusyTimeout.Milliseconds(), keptLog, more)}
 	return u.String()
 }
