@@ -61,8 +61,11 @@ func killHost(_ context.Context, l *life) error {
 		h.pass(l.some(200 * time.Millisecond))
 		h.tell(cmdClose)
 		return nil
-	default:
+	case n < 50:
 		h.up()
+		h.pass(l.some(400 * time.Millisecond))
+	default:
+		h.work()
 		h.pass(l.some(800 * time.Millisecond))
 	}
 	h.kill()
@@ -76,16 +79,31 @@ func killHost(_ context.Context, l *life) error {
 	return nil
 }
 
-// killRealHost is killHost for processes that take longer to start.
+// killRealHost is killHost for processes that take seconds to start: in three of
+// four rounds an agent is at work.
 func killRealHost(_ context.Context, l *life) error {
 	h, err := l.start(nil)
 	if err != nil {
 		return err
 	}
-	h.up()
-	h.pass(l.some(4 * time.Second))
+	h.work()
+	if l.rand.IntN(4) > 0 {
+		h.asked(l.api.Count())
+	}
+	h.pass(l.some(1500 * time.Millisecond))
 	h.kill()
 	return nil
+}
+
+// asked waits until the model is asked something that it was not asked before.
+func (r *running) asked(before int) {
+	for end := time.Now().Add(patience); r.l.api.Count() == before && time.Now().Before(end); {
+		select {
+		case <-r.over:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // leaders returns the processes that a host has started for its slots.
@@ -106,7 +124,7 @@ func (l *life) strike(s syscall.Signal, times int, within time.Duration) error {
 	if err != nil {
 		return err
 	}
-	h.up()
+	h.work()
 	for range times {
 		h.pass(l.some(within))
 		all, err := h.leaders()
@@ -177,7 +195,7 @@ func fillDisk(_ context.Context, l *life) error {
 	if err != nil {
 		return err
 	}
-	h.up()
+	h.work()
 	h.pass(l.some(200 * time.Millisecond))
 	ballast := filepath.Join(filepath.Dir(l.config.Store), "ballast")
 	if err := fill(ballast); err != nil {
@@ -236,7 +254,7 @@ func (l *life) shake(change func(*hostConfig)) error {
 	if err != nil {
 		return err
 	}
-	h.up()
+	h.work()
 	h.pass(l.some(time.Second))
 	h.kill()
 	return nil

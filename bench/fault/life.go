@@ -81,7 +81,7 @@ func (m *machine) newLife(f fault, n int, seed uint64, r *row) (_ *life, err err
 		Seed: seed + uint64(n)<<32, Store: filepath.Join(dir, "store", "pool.db"), Slots: 4, Dir: filepath.Join(dir, "work"),
 		Claude: m.self, Config: filepath.Join(dir, "config"), Waiting: 24, Stall: time.Minute,
 	}
-	if l.rand.IntN(3) == 0 {
+	if n%3 == 2 {
 		l.config.Budget, l.config.Cap = budgetStart, 20_000
 	}
 	for _, d := range []string{"store", "work", "home", "tmp", "state"} {
@@ -141,6 +141,7 @@ type running struct {
 	in      io.WriteCloser
 	started time.Time
 	built   chan struct{} // closed when the pool runs
+	busy    chan struct{} // closed when it has accepted something
 	over    chan struct{} // closed when the last line has been read
 
 	mu    sync.Mutex
@@ -174,7 +175,7 @@ func (l *life) start(change func(*hostConfig)) (*running, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	r := &running{l: l, cmd: exec.Command(self), started: time.Now(), built: make(chan struct{}), over: make(chan struct{})}
+	r := &running{l: l, cmd: exec.Command(self), started: time.Now(), built: make(chan struct{}), busy: make(chan struct{}), over: make(chan struct{})}
 	r.cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(l.dir, "home"), "TMPDIR=" + filepath.Join(l.dir, "tmp"),
 		"CLAUDEPOOL_STATE_DIR=" + filepath.Join(l.dir, "state"), l.mark, envHost + "=" + string(text),
@@ -198,7 +199,7 @@ func (l *life) start(change func(*hostConfig)) (*running, error) {
 func (r *running) read(lines *os.File) {
 	defer close(r.over)
 	defer lines.Close()
-	built := false
+	built, busy := false, false
 	for in := bufio.NewScanner(lines); in.Scan(); {
 		var l check.Line
 		if err := json.Unmarshal(in.Bytes(), &l); err != nil {
@@ -209,6 +210,11 @@ func (r *running) read(lines *os.File) {
 			if !built {
 				built = true
 				close(r.built)
+			}
+		case check.OpAccepted:
+			if !busy {
+				busy = true
+				close(r.busy)
 			}
 		case check.OpTakenOver:
 			l.Amount = int64(time.Since(r.started))
@@ -228,9 +234,14 @@ func (r *running) pass(d time.Duration) {
 }
 
 // up waits until the pool runs, or the host has died.
-func (r *running) up() {
+func (r *running) up() { r.await(r.built) }
+
+// work waits until the pool has accepted something, or the host has died.
+func (r *running) work() { r.await(r.busy) }
+
+func (r *running) await(sign <-chan struct{}) {
 	select {
-	case <-r.built:
+	case <-sign:
 	case <-r.over:
 	case <-time.After(patience):
 	}
@@ -366,6 +377,6 @@ func (l *life) look(ctx context.Context, drained bool) error {
 	for _, text := range found {
 		l.row.find(l, text)
 	}
-	l.row.sums = s.Sums()
+	l.row.sums = s.Sums(l.witness)
 	return nil
 }

@@ -36,15 +36,18 @@ func (w *work) chance(n int) bool { return w.IntN(100) < n }
 func (w *work) answers(mark string) string {
 	reply := fmt.Sprintf("[[reply:%s]]", check.Answer(mark))
 	wait := w.IntN(150)
+	if w.real && w.chance(50) {
+		wait *= 20 // so that it is killed while the model thinks
+	}
 	switch n := w.IntN(100); {
 	case n < 35:
 		return reply
 	case n < 70:
 		return fmt.Sprintf("[[sleep:%dms]]%s", wait, reply)
 	case n < 85: // a process of its own, and two requests
-		return fmt.Sprintf("[[bash:sleep 0.%02d; echo %s]]", wait/3, check.Answer(mark))
+		return fmt.Sprintf("[[bash:sleep 0.%02d; echo %s]]", wait/3%100, check.Answer(mark))
 	case w.real:
-		return fmt.Sprintf("[[sleep:%dms]]%s", 3*wait, reply)
+		return reply
 	case n < 92: // a process that leaves the group of its tree
 		return "[[fault:escape:1h]]" + reply
 	case n < 96:

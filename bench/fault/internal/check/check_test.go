@@ -121,7 +121,7 @@ func TestNothingIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Sums{Tasks: 6, Pending: 1, Running: 1, Review: 1, Completed: 1, Failed: 1, Cancelled: 1, Orphaned: 1, Spent: 20_100, By: map[string]int{"api_error": 1}}
-	if diff := cmp.Diff(want, s.Sums()); diff != "" {
+	if diff := cmp.Diff(want, s.Sums(sc.w)); diff != "" {
 		t.Errorf("Sums differ (-want +got):\n%s", diff)
 	}
 	if left := s.Drained(); len(left) != 4 { // three tasks, and a claim

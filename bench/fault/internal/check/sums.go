@@ -6,14 +6,15 @@ type Sums struct {
 	// Lost counts the attempts that were lost or crashed, Orphaned the claims
 	// that are held.
 	Lost, Orphaned int
-	// Money in microdollars.
-	Spent, Estimated int64
+	// Money in microdollars. Unasked is the part of Estimated that was charged
+	// for attempts at tasks of which no agent was ever asked.
+	Spent, Estimated, Unasked int64
 	// By counts the tasks that have failed by the class of their outcome.
 	By map[string]int
 }
 
-// Sums counts what the snapshot holds.
-func (s *Snapshot) Sums() Sums {
+// Sums counts what the snapshot holds. The witness knows what agents were asked.
+func (s *Snapshot) Sums(w *Witness) Sums {
 	out := Sums{Tasks: len(s.tasks), Spent: s.totals.spent, By: map[string]int{}}
 	for _, t := range s.tasks {
 		switch t.state {
@@ -41,6 +42,9 @@ func (s *Snapshot) Sums() Sums {
 				}
 				if a.Estimated {
 					out.Estimated += a.Cost
+					if w.prompts[t.mark] == 0 {
+						out.Unasked += a.Cost
+					}
 				}
 			}
 		}
