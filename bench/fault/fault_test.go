@@ -18,12 +18,13 @@ func TestMain(m *testing.M) {
 }
 
 // A short run of every fault that does not need minutes. What was promised must
-// hold, however long it takes.
+// hold, however long it takes on this machine: that no process is left within
+// seconds is for the command to say.
 func TestShortRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: kills hosts for half a minute")
 	}
-	rounds := map[string]int{"kill": 30, "real": 3, "slots": 2, "freeze-slots": 1, "disk": 3, "clock": 3, "store": 3}
+	rounds := map[string]int{"kill": 30, "real": 2, "slots": 2, "freeze-slots": 1, "disk": 3, "clock": 3, "store": 3}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +35,7 @@ func TestShortRun(t *testing.T) {
 		}
 		t.Run(f.name, func(t *testing.T) {
 			var log bytes.Buffer
-			m := &machine{dir: t.TempDir(), self: self, log: &log}
+			m := &machine{dir: t.TempDir(), self: self, log: &log, gone: patience}
 			switch {
 			case f.real:
 				m.claude = claudetest.CLI(t)

@@ -28,7 +28,7 @@ import (
 const envMark = "CLAUDEPOOL_FAULT"
 
 const (
-	goneWithin  = 5 * time.Second // in which nothing of a dead host is left
+	goneWithin  = 5 * time.Second // in which nothing of a dead host is to be left
 	patience    = 2 * time.Minute // for what must come, but cannot be promised in seconds
 	budgetStart = 2_000_000
 	maxAgain    = 3 // tasks that the next host submits once more
@@ -57,6 +57,7 @@ type life struct {
 	umount  func() error
 	unread  []byte
 	found   map[string]bool
+	within  time.Duration // in which nothing of a dead host is to be left
 }
 
 // machine is what all lives have in common.
@@ -65,6 +66,7 @@ type machine struct {
 	self   string
 	claude string // the real CLI, or empty
 	log    io.Writer
+	gone   time.Duration // in which nothing of a dead host is to be left
 }
 
 // newLife begins a life in a folder of its own.
@@ -75,7 +77,7 @@ func (m *machine) newLife(f fault, n int, seed uint64, r *row) (_ *life, err err
 	}
 	l := &life{
 		dir: dir, rand: rand.New(rand.NewPCG(seed, uint64(n))), mark: envMark + "=" + dir, row: r,
-		witness: check.NewWitness(filepath.Join(dir, "store", "pool.db"), f.excused...), again: map[string]string{}, found: map[string]bool{},
+		witness: check.NewWitness(filepath.Join(dir, "store", "pool.db"), f.excused...), again: map[string]string{}, found: map[string]bool{}, within: m.gone,
 	}
 	l.config = hostConfig{
 		Seed: seed + uint64(n)<<32, Store: filepath.Join(dir, "store", "pool.db"), Slots: 4, Dir: filepath.Join(dir, "work"),
@@ -312,8 +314,8 @@ func (l *life) gone() error {
 			l.row.ended(time.Since(begun))
 			return nil
 		}
-		if time.Since(begun) > goneWithin {
-			l.row.find(l, fmt.Sprintf("P7: %d processes are left after %v: %v", len(left), goneWithin, left))
+		if time.Since(begun) > l.within {
+			l.row.find(l, fmt.Sprintf("P7: %d processes are left after %v: %v", len(left), l.within, left))
 			l.row.left += len(left)
 			for _, p := range left {
 				syscall.Kill(p.pid, syscall.SIGKILL)

@@ -61,7 +61,7 @@ func run() error {
 		}
 	}
 	cli, noCLI := claudetest.FindCLI()
-	m := &machine{dir: *dir, self: self, claude: cli, log: os.Stderr}
+	m := &machine{dir: *dir, self: self, claude: cli, log: os.Stderr, gone: goneWithin}
 	fmt.Printf("seed %d, stores in %s\n", *seed, *dir)
 	var rows []*row
 	violations := 0
