@@ -211,7 +211,7 @@ func (t *Tree) remains() ([]Proc, error) {
 // missed by it.
 func sweep(ctx context.Context, grace time.Duration, list func() ([]Proc, error)) ([]Proc, error) {
 	var ended []Proc
-	seen := make(map[[2]uint64]bool)
+	seen := make(map[[2]uint64]time.Time) // when it was first to be killed; zero while it only was asked to end
 	begin := time.Now()
 	clean := 0
 	for pause := cleanPause; ; {
@@ -229,15 +229,24 @@ func sweep(ctx context.Context, grace time.Duration, list func() ([]Proc, error)
 		}
 		kill := ctx.Err() != nil || time.Since(begin) >= grace
 		var errs []error
+		stuck := time.Since(begin) >= grace+chaseTime
 		for _, p := range procs {
 			key := [2]uint64{uint64(p.PID), p.Start}
-			first := !seen[key]
+			since, known := seen[key]
+			first := !known
 			if first {
-				seen[key] = true
+				seen[key] = time.Time{}
 				ended = append(ended, p)
 			}
 			switch {
 			case kill:
+				if since.IsZero() {
+					seen[key] = time.Now()
+				}
+				if first {
+					pause = cleanPause // it may go on in yet another one
+				}
+				stuck = stuck || !since.IsZero() && time.Since(since) >= killTime
 				err = signalProc(p, syscall.SIGKILL)
 			case first:
 				err = signalProc(p, syscall.SIGTERM)
@@ -246,8 +255,8 @@ func sweep(ctx context.Context, grace time.Duration, list func() ([]Proc, error)
 				errs = append(errs, fmt.Errorf("signal %s: %w", p, err))
 			}
 		}
-		if len(procs) > 0 && time.Since(begin) >= grace+killTime {
-			return ended, errors.Join(append(errs, fmt.Errorf("still there %v after SIGKILL: %s", killTime, names(procs)))...)
+		if len(procs) > 0 && stuck {
+			return ended, errors.Join(append(errs, fmt.Errorf("still there after SIGKILL: %s", names(procs)))...)
 		}
 		timer := time.NewTimer(pause)
 		if kill {

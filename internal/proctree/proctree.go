@@ -45,6 +45,10 @@ func (p Proc) String() string { return fmt.Sprintf("%s (pid %d)", p.Name, p.PID)
 // counts as one that cannot be killed.
 const killTime = 5 * time.Second
 
+// chaseTime is how long processes are chased that go on in others before they
+// are ended.
+const chaseTime = time.Minute
+
 // names lists the processes in an error message.
 func names(procs []Proc) string {
 	all := make([]string, len(procs))
