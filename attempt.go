@@ -21,8 +21,8 @@ const (
 	leaseRetry  = time.Second // after an extension that failed
 )
 
-// costPoll is how often a running turn that has a cap is asked for its cost.
-// It is also asked whenever the model has finished a request.
+// costPoll is how often the agent is asked in mid-turn for what it has cost. It
+// is also asked whenever the model has finished a request.
 const costPoll = 2 * time.Second
 
 // Why an attempt is ended from outside: causes of its context.
@@ -159,7 +159,7 @@ func (a *attempt) execute() (source, claude.Result, error) {
 	if err != nil {
 		return from, claude.Result{}, err
 	}
-	if a.limits.cap > 0 && continued(&a.rec) != "" {
+	if continued(&a.rec) != "" {
 		// A continued session goes on from what it has cost already.
 		base, err := agent.Cost(a.ctx)
 		if err != nil {
@@ -170,12 +170,7 @@ func (a *attempt) execute() (source, claude.Result, error) {
 	if a.ctx.Err() != nil {
 		return from, claude.Result{}, context.Cause(a.ctx)
 	}
-	if time.Since(a.started) > leaseGiveUp { // this program may have been stopped, and taken for lost
-		if err := a.claimed(); err != nil {
-			return from, claude.Result{}, err
-		}
-	}
-	if err := a.sync(); err != nil {
+	if err := a.ask(); err != nil {
 		return from, claude.Result{}, err
 	}
 	a.agent.Store(&agent)
@@ -190,12 +185,20 @@ func (a *attempt) execute() (source, claude.Result, error) {
 	return from, res, err
 }
 
-// sync returns when the claim is stored for good: from then on the attempt may
-// spend money. A store that fails is asked again until the attempt ends.
-func (a *attempt) sync() error {
+// ask returns when it is stored for good that the claim still holds and that the
+// agent is about to be asked: from then on the attempt may spend money. A store
+// that fails is told again until the attempt ends.
+func (a *attempt) ask() error {
+	ref := ClaimRef{Task: a.rec.ID, Fence: a.rec.Fence, SlotID: a.s.id, Asked: true}
 	for try := 1; ; try++ {
-		err := a.p.syncStore(a.ctx)
-		if err == nil || errors.Is(err, ErrClosed) {
+		err := a.p.store.Extend(a.ctx, ref, time.Now().Add(leaseTime), 0)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrFenced):
+			a.cancel(a.p.whyFenced(a.ctx, a.rec.ID))
+			return context.Cause(a.ctx)
+		case errors.Is(err, ErrClosed):
 			return err
 		}
 		select {
@@ -296,9 +299,7 @@ func (a *attempt) watch(stop <-chan struct{}) {
 	for {
 		quiet := time.Unix(0, a.life.Load()).Add(a.limits.stall)
 		next := earliest(extend, deadline, quiet)
-		if a.limits.cap > 0 {
-			next = earliest(next, poll)
-		}
+		next = earliest(next, poll)
 		timer.Reset(max(time.Until(next), time.Millisecond))
 		select {
 		case <-stop:
@@ -307,7 +308,7 @@ func (a *attempt) watch(stop <-chan struct{}) {
 			<-stop
 			return
 		case <-a.look:
-			a.spend()
+			poll = time.Now()
 		case <-a.named:
 			extend = time.Now() // the claim is to say where the attempt runs
 		case <-timer.C:
@@ -319,8 +320,10 @@ func (a *attempt) watch(stop <-chan struct{}) {
 		case now.UnixNano()-a.life.Load() >= int64(a.limits.stall):
 			a.cancel(fmt.Errorf("%w for %v while %s", errStalled, a.limits.stall, *a.phase.Load()))
 		}
-		if a.limits.cap > 0 && !now.Before(poll) {
-			a.spend()
+		if !now.Before(poll) {
+			if a.spend() && a.p.durable { // else nobody could take over
+				extend = now // the claim is to say what the attempt has cost
+			}
 			poll = time.Now().Add(costPoll)
 		}
 		if !now.Before(extend) {
@@ -344,25 +347,27 @@ func (a *attempt) extend() error {
 	return a.p.store.Extend(ctx, ref, time.Now().Add(leaseTime), Microdollars(a.cost.Load()))
 }
 
-// spend asks the agent what it has cost, and ends the turn at the cap.
-func (a *attempt) spend() {
+// spend asks the agent what it has cost, and ends the turn at the cap. It reports
+// whether the figure is another than before.
+func (a *attempt) spend() (news bool) {
 	agent := a.agent.Load()
 	if agent == nil {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, costPoll)
 	defer cancel()
 	cost, err := (*agent).Cost(ctx)
 	if err != nil {
-		return // asked again in a moment; what the turn cost is settled at its end
+		return false // asked again in a moment; what the turn cost is settled at its end
 	}
 	cost -= a.base
-	a.cost.Store(int64(cost))
+	news = a.cost.Swap(int64(cost)) != int64(cost)
 	// At the cap to the cent an answer may be the last; anything else would
 	// be followed by another request.
 	if cap := a.limits.cap; cap > 0 && (cost > cap || cost == cap && a.phase.Load() != &phaseAnswer) {
 		a.cancel(fmt.Errorf("%w of %v", errOverspent, cap))
 	}
+	return news
 }
 
 func earliest(t time.Time, more ...time.Time) time.Time {

@@ -56,11 +56,17 @@ const (
 type BudgetExhausted struct {
 	Scope                          string // "pool", the id of an allowance, or "task" for the task's own cap
 	Spent, Reserved, Limit, Needed Microdollars
+	// Assumed is the part of Spent that nobody has seen; see [Attempt].
+	Assumed Microdollars
 }
 
 func (e *BudgetExhausted) Error() string {
-	return fmt.Sprintf("budget of the %s does not suffice: %v spent and %v reserved of %v, %v needed; raise the budget or lower the task's cap",
-		e.Scope, e.Spent, e.Reserved, e.Limit, e.Needed)
+	assumed := ""
+	if e.Assumed > 0 {
+		assumed = fmt.Sprintf(" (%v of it assumed, for attempts that were cut off before they told what they cost)", e.Assumed)
+	}
+	return fmt.Sprintf("budget of the %s does not suffice: %v spent%s and %v reserved of %v, %v needed; raise the budget or lower the task's cap",
+		e.Scope, e.Spent, assumed, e.Reserved, e.Limit, e.Needed)
 }
 
 // TaskError says that a task has not completed. The result is complete all the same.

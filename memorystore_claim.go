@@ -121,7 +121,7 @@ func (s *MemoryStore) reserve(t *memTask, terms BudgetTerms) (Microdollars, *Bud
 	}
 	if terms.Limit != 0 {
 		sums := s.ledger.since(terms.Since)
-		budgets = append(budgets, Funds{Scope: ScopePool, Limit: terms.Limit, Spent: sums.Spent, Reserved: sums.Reserved, Share: max(1, terms.Share)})
+		budgets = append(budgets, Funds{Scope: ScopePool, Limit: terms.Limit, Spent: sums.Spent, Assumed: sums.Assumed, Reserved: sums.Reserved, Share: max(1, terms.Share)})
 	}
 	return terms.Reserve(t.rec, budgets...)
 }

@@ -22,20 +22,20 @@ type memLedger struct {
 // spend is what was spent at a time. Old ones are merged into one a minute,
 // with the time of the last, so that a window can only count too much.
 type spend struct {
-	at       time.Time
-	cost     Microdollars
-	attempts int
+	at            time.Time
+	cost, assumed Microdollars
+	attempts      int
 }
 
 // window is the sum of what was spent since a time.
 type window struct {
-	since    time.Time
-	spent    Microdollars
-	attempts int
+	since          time.Time
+	spent, assumed Microdollars
+	attempts       int
 }
 
 func (w *window) add(s spend) {
-	w.spent = AddCost(w.spent, s.cost)
+	w.spent, w.assumed = AddCost(w.spent, s.cost), AddCost(w.assumed, s.assumed)
 	w.attempts += s.attempts
 }
 
@@ -47,7 +47,7 @@ const (
 // add enters a cost.
 func (l *memLedger) add(s spend) {
 	s.at = s.at.Round(0) // compare by the wall clock alone
-	l.total.Spent = AddCost(l.total.Spent, s.cost)
+	l.total.Spent, l.total.Assumed = AddCost(l.total.Spent, s.cost), AddCost(l.total.Assumed, s.assumed)
 	l.total.Attempts += s.attempts
 	for i := range l.windows {
 		if w := &l.windows[i]; !s.at.Before(w.since) {
@@ -69,7 +69,8 @@ func (l *memLedger) merge(n int) {
 	merged := l.entries[:0]
 	for _, s := range l.entries[:n] {
 		if last := len(merged) - 1; last >= 0 && merged[last].at.Truncate(time.Minute).Equal(s.at.Truncate(time.Minute)) {
-			s.cost, s.attempts = AddCost(s.cost, merged[last].cost), s.attempts+merged[last].attempts
+			s.cost, s.assumed = AddCost(s.cost, merged[last].cost), AddCost(s.assumed, merged[last].assumed)
+			s.attempts += merged[last].attempts
 			merged = merged[:last]
 		}
 		merged = append(merged, s)
@@ -97,5 +98,6 @@ func (l *memLedger) since(at time.Time) Ledger {
 		l.windows = append(l.windows, w)
 		i = len(l.windows) - 1
 	}
-	return Ledger{Spent: l.windows[i].spent, Reserved: l.total.Reserved, Attempts: l.windows[i].attempts}
+	w := &l.windows[i]
+	return Ledger{Spent: w.spent, Assumed: w.assumed, Reserved: l.total.Reserved, Attempts: w.attempts}
 }

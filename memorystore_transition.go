@@ -44,10 +44,10 @@ func (s *MemoryStore) Transition(ctx context.Context, tr Transition) (TaskRecord
 	if done.Attempt != nil {
 		a := done.Attempt.clone()
 		claim.attempt = &a
-		s.ledger.add(spend{at: a.Ended, cost: a.Cost, attempts: 1})
+		s.ledger.add(spend{at: a.Ended, cost: a.Cost, assumed: a.Assumed, attempts: 1})
 		if allowance := rec.Task.Allowance; allowance != nil {
 			m := s.allowances[allowance.ID]
-			m.Spent = AddCost(m.Spent, a.Cost)
+			m.Spent = AddCost(m.Spent, a.Cost-a.Assumed)
 		}
 	}
 	if done.Released {

@@ -22,7 +22,7 @@ func (p *Pool) Status(ctx context.Context) (PoolStatus, error) {
 	st := PoolStatus{
 		Instance: p.instance, TotalSlots: len(slots), Slots: slots, Spares: p.spares.count(),
 		PendingTasks: counts[StatePending], RunningTasks: counts[StateRunning], PendingReviewTasks: counts[StatePendingReview],
-		TotalSpend: ledger.Spent, Reserved: ledger.Reserved, Budget: Microdollars(p.limit.Load()),
+		TotalSpend: ledger.Spent, Assumed: ledger.Assumed, Reserved: ledger.Reserved, Budget: Microdollars(p.limit.Load()),
 		Shutdown: p.open() != nil, Paused: p.sched.isPaused(), ClaudeVersion: p.ability.Version,
 	}
 	for _, s := range slots {

@@ -187,8 +187,8 @@ func (p *Pool) takeUp(ctx context.Context, r TaskRecord, now time.Time) error {
 	return err
 }
 
-// takeOver ends the claim of a lost holder. What its attempt has cost is the
-// last figure seen, else what was reserved.
+// takeOver ends the claim of a lost holder, and charges what is known of its
+// attempt.
 func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error {
 	at := &Attempt{
 		TaskID: r.ID, Fence: r.Claim.Fence, SlotID: r.Claim.SlotID, Holder: r.Claim.Holder, Outcome: OutcomeLost,
@@ -204,7 +204,11 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 			t.Attempt, t.Outcome = nil, ""
 		}
 	default:
-		at.Cost, at.Estimated = cmp.Or(r.Claim.LastCost, r.Claim.Reserved), true
+		if r.Claim.Asked {
+			at.chargeUnknown(r.Claim.LastCost, r.Claim.Reserved)
+		} else {
+			at.Message = "its holder was lost before the agent was asked"
+		}
 		p.afterLoss(&t, r)
 	}
 	_, err := p.store.Transition(ctx, t)
@@ -218,14 +222,18 @@ func (p *Pool) takeOver(ctx context.Context, r TaskRecord, now time.Time) error 
 	return err
 }
 
-// afterLoss says what becomes of a task whose attempt was lost with its host.
+// afterLoss says what becomes of a task whose attempt was lost with its host. If
+// its agent had not been asked, nothing was done that could be done twice.
 func (p *Pool) afterLoss(t *Transition, r TaskRecord) {
-	if r.Task.OnCrash == CrashFail || r.Crashes >= MaxCrashes {
+	if r.Crashes >= MaxCrashes || r.Task.OnCrash == CrashFail && r.Claim.Asked {
 		t.To, t.Result = StateFailed, p.endedEarly(r, OutcomeLost, "the program that ran it was lost")
 		return
 	}
 	t.CountCrash = true
-	if r.Task.OnCrash != CrashRerun {
+	switch {
+	case !r.Claim.Asked:
+		t.ResumeSession = r.ResumeSession
+	case r.Task.OnCrash != CrashRerun:
 		t.ResumeSession = cmp.Or(r.Claim.SessionID, r.ResumeSession)
 	}
 }

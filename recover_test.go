@@ -110,11 +110,12 @@ func TestP1WhatADeadProgramHasLeftIsTakenOverAtOnce(t *testing.T) {
 		s, ctx := durable{stored(t)}, t.Context()
 		putPool(t, s, "dead", dead(t, "gone"), claudepool.SlotRecord{ID: "slot-0", PID: 1 << 30})
 		r := putTask(t, s, claudepool.TaskRecord{ID: "task-1"}, "dead")
-		ref := claudepool.ClaimRef{Task: r.ID, Fence: r.Fence, SlotID: "slot-0", SessionID: "session-x"}
+		ref := claudepool.ClaimRef{Task: r.ID, Fence: r.Fence, SlotID: "slot-0", SessionID: "session-x", Asked: true}
 		if err := s.Extend(ctx, ref, time.Now().Add(30*time.Second), 700); err != nil {
 			t.Fatal(err)
 		}
 		crashed := putTask(t, s, claudepool.TaskRecord{ID: "task-2", Task: claudepool.Task{OnCrash: claudepool.CrashFail}}, "dead")
+		asked(t, s, crashed, 0)
 		gone := putTask(t, s, claudepool.TaskRecord{ID: "task-3"}, "dead")
 		if _, err := s.Transition(ctx, claudepool.Transition{Task: gone.ID, From: gone.State, To: claudepool.StateCancelled, At: time.Now()}); err != nil {
 			t.Fatal(err)
@@ -166,6 +167,98 @@ func TestP1WhatADeadProgramHasLeftIsTakenOverAtOnce(t *testing.T) {
 			t.Errorf("WaitChain = %+v, %v; want a chain whose cost is known", res, err)
 		}
 	})
+}
+
+// asked notes that the agent of a claim was asked, and what it has cost so far.
+func asked(t *testing.T, s claudepool.PoolStore, r claudepool.TaskRecord, cost claudepool.Microdollars) {
+	t.Helper()
+	if err := s.Extend(t.Context(), claudepool.ClaimRef{Task: r.ID, Fence: r.Fence, Asked: true}, time.Now().Add(30*time.Second), cost); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a lost attempt is charged is what is known of it. What is not known counts
+// against the budget, and keeps no task from being finished.
+func TestP5ALostAttemptIsChargedWhatIsKnownOfIt(t *testing.T) {
+	t.Parallel()
+	const limit, cap = 2_000_000, 20_000
+	for name, tc := range map[string]struct {
+		asked  bool
+		seen   claudepool.Microdollars
+		policy claudepool.CrashPolicy
+		want   claudepool.Attempt // what it is charged
+		state  claudepool.TaskState
+	}{
+		"nobody was asked":                {state: claudepool.StateCompleted, want: claudepool.Attempt{Message: "its holder was lost before the agent was asked"}},
+		"nobody was asked, must not redo": {policy: claudepool.CrashFail, state: claudepool.StateCompleted, want: claudepool.Attempt{Message: "its holder was lost before the agent was asked"}},
+		"a figure was seen":               {asked: true, seen: 700, state: claudepool.StateCompleted, want: claudepool.Attempt{Cost: 700, Estimated: true, Message: "its holder was lost"}},
+		"no figure was seen":              {asked: true, state: claudepool.StateCompleted, want: claudepool.Attempt{Cost: cap, Estimated: true, Assumed: cap, Message: "its holder was lost"}},
+		"asked, and must not be redone":   {asked: true, policy: claudepool.CrashFail, state: claudepool.StateFailed, want: claudepool.Attempt{Cost: cap, Estimated: true, Assumed: cap, Message: "its holder was lost"}},
+		"the cap was used up":             {asked: true, seen: cap, state: claudepool.StateFailed, want: claudepool.Attempt{Cost: cap, Estimated: true, Message: "its holder was lost"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := durable{stored(t)}
+				putPool(t, s, "dead", dead(t, "poor"))
+				r := putTask(t, s, claudepool.TaskRecord{ID: "task-1", Task: claudepool.Task{OnCrash: tc.policy, Overrides: claudepool.TaskOverrides{MaxCost: cap}}}, "dead")
+				if tc.asked {
+					asked(t, s, r, tc.seen)
+				}
+				p := build(t, claudepool.PoolConfig{Store: s, Launcher: &fakeLauncher{turn: echo}, Budget: limit})
+				if res := wait(t, p, r.ID); res.State != tc.state {
+					t.Errorf("the task has %s (%s, %+v), want %s", res.State, res.Outcome, res.Failure, tc.state)
+				}
+				attempts, err := s.Attempts(t.Context(), r.ID)
+				if err != nil || len(attempts) == 0 {
+					t.Fatalf("Attempts = %v, %v", attempts, err)
+				}
+				tc.want.TaskID, tc.want.Fence, tc.want.Holder, tc.want.Outcome = r.ID, 1, "dead", claudepool.OutcomeLost
+				if diff := cmp.Diff(tc.want, attempts[0], cmpopts.IgnoreFields(claudepool.Attempt{}, "Started", "Ended")); diff != "" {
+					t.Errorf("the lost attempt (-want +got):\n%s", diff)
+				}
+				st, err := p.Status(t.Context())
+				want := tc.want.Cost
+				if tc.state == claudepool.StateCompleted {
+					want += 1000
+				}
+				if err != nil || st.TotalSpend != want || st.Assumed != tc.want.Assumed || st.Reserved != 0 {
+					t.Errorf("spent %v, %v of it assumed, reserved %v (%v); want %v, %v and nothing", st.TotalSpend, st.Assumed, st.Reserved, err, want, tc.want.Assumed)
+				}
+			})
+		})
+	}
+}
+
+// Of a pool that others can succeed, the store knows what an attempt has cost as
+// soon as the pool does, whether or not the task has a cap.
+func TestP5TheStoreKnowsEachFigureAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, cap := range []claudepool.Microdollars{0, 50_000} {
+		synctest.Test(t, func(t *testing.T) {
+			s := durable{stored(t)}
+			costs := make(chan int64)
+			p := build(t, claudepool.PoolConfig{Store: s, Launcher: &fakeLauncher{turn: func(_ context.Context, a *fakeAgent, _ claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+				for cost := range costs {
+					a.cost.Store(cost)
+					emit(claude.ToolUse{Name: "Bash"})
+				}
+				return ok("done", 9000), nil
+			}}})
+			id := submit(t, p, claudepool.Task{Prompt: "x", Overrides: claudepool.TaskOverrides{MaxCost: cap}})
+			for _, cost := range []int64{3000, 7000} {
+				costs <- cost
+				synctest.Wait()
+				if c := record(t, s, id).Claim; c == nil || int64(c.LastCost) != cost || !c.Asked {
+					t.Errorf("cap %v: at a cost of %v the claim is %+v", cap, cost, c)
+				}
+			}
+			close(costs)
+			if r := wait(t, p, id); r.Cost != 9000 {
+				t.Errorf("cost %v", r.Cost)
+			}
+		})
+	}
 }
 
 func instance(t *testing.T, p *claudepool.Pool) string {
@@ -314,7 +407,7 @@ func TestP4AResumedTaskIsAskedSoThatNothingIsMissing(t *testing.T) {
 				}
 				putPool(t, s, "dead", dead(t, "asked"))
 				r := putTask(t, s, claudepool.TaskRecord{ID: "task-1", Task: tc.task}, "dead")
-				if err := s.Extend(t.Context(), claudepool.ClaimRef{Task: r.ID, Fence: r.Fence, SessionID: "session-x"}, time.Now().Add(time.Minute), 0); err != nil {
+				if err := s.Extend(t.Context(), claudepool.ClaimRef{Task: r.ID, Fence: r.Fence, SessionID: "session-x", Asked: true}, time.Now().Add(time.Minute), 0); err != nil {
 					t.Fatal(err)
 				}
 				asked := make(chan claude.Prompt, 1)

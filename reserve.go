@@ -15,6 +15,7 @@ type Funds struct {
 	// Scope names it: [ScopePool], or the id of an allowance.
 	Scope                  string
 	Limit, Spent, Reserved Microdollars
+	Assumed                Microdollars // part of Spent; of an allowance none
 	// Share is among how many claims what is left is shared, at least one.
 	Share int
 }
@@ -33,7 +34,7 @@ func (f Funds) left() Microdollars {
 
 // refuse returns the error for what needs more than is left.
 func (f Funds) refuse(needed Microdollars) *BudgetExhausted {
-	return &BudgetExhausted{Scope: f.Scope, Spent: f.Spent, Reserved: f.Reserved, Limit: f.Limit, Needed: needed}
+	return &BudgetExhausted{Scope: f.Scope, Spent: f.Spent, Assumed: f.Assumed, Reserved: f.Reserved, Limit: f.Limit, Needed: needed}
 }
 
 // Reserve returns how much a claim of the task r reserves, or why that cannot be
@@ -46,10 +47,11 @@ func (b BudgetTerms) Reserve(r *TaskRecord, budgets ...Funds) (Microdollars, *Bu
 		limit = b.DefaultCap
 	}
 	capped := limit > 0
-	need := limit - r.Cost
+	seen := r.Cost - r.Assumed
+	need := limit - seen
 	switch {
 	case capped && need <= 0:
-		return 0, Funds{Scope: ScopeTask, Limit: limit, Spent: r.Cost}.refuse(MinShare)
+		return 0, Funds{Scope: ScopeTask, Limit: limit, Spent: seen}.refuse(MinShare)
 	case !capped && len(budgets) == 0:
 		return 0, nil
 	case !capped:

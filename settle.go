@@ -82,12 +82,24 @@ func (a *attempt) record(v verdict, res claude.Result, err error, now time.Time)
 	}
 	if err != nil && a.prompt && res.Subtype == "" {
 		// The process ended before it told what the turn has cost.
-		at.Cost, at.Estimated = max(res.Cost, Microdollars(a.cost.Load())), true
-		if at.Cost == 0 && a.rec.Claim != nil {
-			at.Cost = a.rec.Claim.Reserved
+		var reserved Microdollars
+		if a.rec.Claim != nil {
+			reserved = a.rec.Claim.Reserved
 		}
+		at.chargeUnknown(max(res.Cost, Microdollars(a.cost.Load())), reserved)
 	}
 	return at
+}
+
+// chargeUnknown enters the cost of an attempt that was cut off while its agent
+// worked: nobody can know it any more. It is the last figure that the agent told,
+// which lags behind by the model request under way, and if it told none what was
+// reserved.
+func (at *Attempt) chargeUnknown(seen, reserved Microdollars) {
+	at.Cost, at.Estimated = seen, true
+	if seen == 0 {
+		at.Cost, at.Assumed = reserved, reserved
+	}
 }
 
 func (a *attempt) sessionID(res claude.Result) string {

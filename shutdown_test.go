@@ -135,17 +135,19 @@ func TestP5TheMoneyOfALostHolderIsSettledThoughItsTaskWasCancelled(t *testing.T)
 		if _, _, err := store.CreateTask(t.Context(), claudepool.TaskRecord{ID: "task-0", Task: task, Submitted: now}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := store.Claim(t.Context(), claudepool.ClaimRequest{Holder: "dead", Now: now, Lease: 30 * time.Second}); err != nil {
+		r, err := store.Claim(t.Context(), claudepool.ClaimRequest{Holder: "dead", Now: now, Lease: 30 * time.Second})
+		if err != nil {
 			t.Fatal(err)
 		}
+		asked(t, store, r, 0)
 		p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: echo}, Store: store, Budget: 1000})
 		if state, err := p.Cancel(t.Context(), "task-0"); err != nil || state != claudepool.StateCancelled {
 			t.Fatalf("Cancel = %s, %v", state, err)
 		}
 		time.Sleep(time.Minute)
 		st, err := p.Status(t.Context())
-		if err != nil || st.Reserved != 0 || st.TotalSpend != 500 {
-			t.Errorf("spent %v, reserved %v (%v); want the reservation spent, and nothing reserved", st.TotalSpend, st.Reserved, err)
+		if err != nil || st.Reserved != 0 || st.TotalSpend != 500 || st.Assumed != 500 {
+			t.Errorf("spent %v, %v of it assumed, reserved %v (%v); want the reservation spent, and nothing reserved", st.TotalSpend, st.Assumed, st.Reserved, err)
 		}
 	})
 }
@@ -176,10 +178,13 @@ func TestP3AHolderThatCannotExtendEndsItsTurn(t *testing.T) {
 	})
 }
 
-// deafStore cannot extend leases.
+// deafStore cannot extend leases once an agent was asked.
 type deafStore struct{ claudepool.PoolStore }
 
-func (*deafStore) Extend(context.Context, claudepool.ClaimRef, time.Time, claudepool.Microdollars) error {
+func (s *deafStore) Extend(ctx context.Context, ref claudepool.ClaimRef, lease time.Time, cost claudepool.Microdollars) error {
+	if ref.Asked {
+		return s.PoolStore.Extend(ctx, ref, lease, cost)
+	}
 	return errors.New("disk on fire")
 }
 

@@ -21,8 +21,10 @@ type PoolStatus struct {
 	PendingReviewTasks int `json:"pending_review_tasks"`
 
 	TotalSpend Microdollars `json:"total_spend_microdollars"` // in the budget's window
-	Reserved   Microdollars `json:"reserved_microdollars"`
-	Budget     Microdollars `json:"budget_microdollars"` // 0 means no limit
+	// Assumed is the part of TotalSpend that nobody has seen; see [Attempt].
+	Assumed  Microdollars `json:"assumed_microdollars,omitempty"`
+	Reserved Microdollars `json:"reserved_microdollars"`
+	Budget   Microdollars `json:"budget_microdollars"` // 0 means no limit
 
 	// Shutdown says that the pool drains or is closed.
 	Shutdown bool `json:"shutdown"`

@@ -49,8 +49,9 @@ type PoolStore interface {
 	// is as with tasks: rank, NotBefore, lane, lease and fence.
 	Claim(ctx context.Context, r ClaimRequest) (TaskRecord, error)
 	// Extend moves the lease, to an earlier time too, and notes the cost of the
-	// attempt seen so far. It fails with [ErrFenced] when the claim was lost or
-	// has ended; a lease that has run out alone does not lose it.
+	// attempt seen so far, and what else ref has to say. It fails with
+	// [ErrFenced] when the claim was lost or has ended; a lease that has run out
+	// alone does not lose it.
 	Extend(ctx context.Context, ref ClaimRef, lease time.Time, cost Microdollars) error
 	// Transition moves a task to another state. See [Transition].
 	Transition(ctx context.Context, t Transition) (TaskRecord, error)
@@ -114,9 +115,10 @@ type PoolStore interface {
 // Syncer is a [PoolStore] that lets its caller go on before the disk has taken
 // what need not survive the end of the machine yet: claims, leases, slots, and
 // transitions with an Attempt, whose [Change] it tells when they do. All else
-// survives when the call returns. Sync returns when all that was done before it
-// does. A pool calls it before an attempt spends money, and before it says that a
-// task has ended.
+// survives when the call returns, and all that was done before: so does an Extend
+// with Asked set, after which an attempt may spend money. Sync returns when all
+// that was done before it survives. A pool calls it before it says that a task
+// has ended.
 type Syncer interface {
 	Sync(ctx context.Context) error
 }
@@ -167,7 +169,8 @@ const MaxPassed = 8
 // zero. A task's cap is its own ([TaskOverrides].MaxCost), else DefaultCap; it
 // covers all attempts.
 //
-// A task with a cap needs the cap less what its attempts have cost. Without
+// A task with a cap needs the cap less what its attempts are known to have cost,
+// [Attempt].Assumed aside, which is not counted as spent of an allowance either. Without
 // one it needs an equal share, for Share claims, of what is left, but at least
 // [MinShare] or what is left if that is less; of two budgets the smaller
 // amount counts. What is left of an allowance is shared among no more claims
@@ -222,6 +225,9 @@ type ClaimRef struct {
 	// SlotID and SessionID, when set with Extend, replace the claim's.
 	SlotID    string
 	SessionID string
+	// Asked, when set with Extend, is noted in the claim for good: its agent is
+	// about to be asked.
+	Asked bool
 }
 
 // Transition moves a task from one state to another.
@@ -290,6 +296,8 @@ type LedgerQuery struct {
 // Ledger is the sum of money.
 type Ledger struct {
 	Spent Microdollars
+	// Assumed is the part of Spent that nobody has seen; see [Attempt].
+	Assumed Microdollars
 	// Reserved is what claims hold, whatever the window.
 	Reserved Microdollars
 	// Attempts counts the recorded attempts.

@@ -194,7 +194,7 @@ func (p *Pool) checkBudget(ctx context.Context, t Task) error {
 	}
 	need := cmp.Or(t.Overrides.MaxCost, p.cfg.DefaultCap, 1)
 	if need > limit-l.Spent {
-		return &BudgetExhausted{Scope: "pool", Spent: l.Spent, Reserved: l.Reserved, Limit: limit, Needed: need}
+		return &BudgetExhausted{Scope: "pool", Spent: l.Spent, Assumed: l.Assumed, Reserved: l.Reserved, Limit: limit, Needed: need}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
@@ -21,6 +22,14 @@ func (s *syncStore) Claim(ctx context.Context, r claudepool.ClaimRequest) (claud
 		s.unsynced.Store(true)
 	}
 	return rec, err
+}
+
+func (s *syncStore) Extend(ctx context.Context, ref claudepool.ClaimRef, lease time.Time, cost claudepool.Microdollars) error {
+	err := s.PoolStore.Extend(ctx, ref, lease, cost)
+	if err == nil && ref.Asked {
+		s.unsynced.Store(false)
+	}
+	return err
 }
 
 func (s *syncStore) Sync(context.Context) error {

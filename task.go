@@ -246,9 +246,11 @@ type TaskRecord struct {
 	Feedback string
 
 	// Cost is what all attempts have cost so far; Estimated says that a part
-	// of it had to be guessed.
+	// of it had to be guessed. Assumed is the part of it that nobody has seen;
+	// see [Attempt].
 	Cost      Microdollars
 	Estimated bool
+	Assumed   Microdollars
 	// SessionID is the session that the attempt of the last claim has told, or
 	// one before it if it has told none. ResumeSession is the one that the next
 	// attempt must continue, if any.
@@ -276,6 +278,9 @@ type TaskClaim struct {
 	Lease    time.Time // until when the claim holds unless it is extended
 	Reserved Microdollars
 	LastCost Microdollars // last figure seen
+	// Asked says that the holder was about to ask its agent: from then on the
+	// attempt may have cost something.
+	Asked bool
 	// SessionID is the session that the attempt runs in, once it is known.
 	SessionID string
 }
@@ -332,15 +337,21 @@ type Failure struct {
 
 // Attempt is the record of one execution of a task.
 type Attempt struct {
-	TaskID    TaskID                       `json:"task_id"`
-	Fence     int64                        `json:"fence"` // names the attempt within its task
-	SlotID    string                       `json:"slot_id,omitempty"`
-	Holder    string                       `json:"holder,omitempty"`
-	Outcome   Outcome                      `json:"outcome"`
-	Message   string                       `json:"message,omitempty"`
-	Output    string                       `json:"output,omitempty"` // of an attempt that came too late to give its task a result
-	Cost      Microdollars                 `json:"cost_microdollars"`
-	Estimated bool                         `json:"cost_estimated,omitempty"`
+	TaskID    TaskID       `json:"task_id"`
+	Fence     int64        `json:"fence"` // names the attempt within its task
+	SlotID    string       `json:"slot_id,omitempty"`
+	Holder    string       `json:"holder,omitempty"`
+	Outcome   Outcome      `json:"outcome"`
+	Message   string       `json:"message,omitempty"`
+	Output    string       `json:"output,omitempty"` // of an attempt that came too late to give its task a result
+	Cost      Microdollars `json:"cost_microdollars"`
+	Estimated bool         `json:"cost_estimated,omitempty"` // Cost is not what the agent told at the end
+	// Assumed is the part of Cost that nobody has seen: an attempt that was cut
+	// off before it told any figure is assumed to have spent what was reserved
+	// for it. It counts against the budget, so that this cannot be overspent,
+	// but not against the caps of the task and its allowance: it is no reason
+	// not to finish the work.
+	Assumed   Microdollars                 `json:"cost_assumed_microdollars,omitempty"`
 	Models    map[string]claude.ModelUsage `json:"models,omitempty"`
 	SessionID string                       `json:"session_id,omitempty"`
 	Started   time.Time                    `json:"started,omitzero"`

@@ -89,11 +89,13 @@ func (t Transition) settle(r *TaskRecord, claim ClaimStatus, late bool) *Attempt
 	a := t.Attempt.clone()
 	a.TaskID, a.Fence, a.Late = t.Task, t.Fence, late
 	a.Cost = max(a.Cost, 0)
+	a.Assumed = min(max(a.Assumed, 0), a.Cost)
 	if a.Ended.IsZero() {
 		a.Ended = t.At
 	}
 	r.Cost = AddCost(r.Cost, a.Cost)
 	r.Estimated = r.Estimated || a.Estimated
+	r.Assumed = AddCost(r.Assumed, a.Assumed)
 	if claim.Last && a.SessionID != "" {
 		r.SessionID = a.SessionID
 	}
@@ -215,6 +217,7 @@ func (r *TaskRecord) Extend(ref ClaimRef, lease time.Time, cost Microdollars) er
 	r.Version++
 	r.Claim = new(*r.Claim)
 	r.Claim.Lease, r.Claim.LastCost = lease, max(cost, 0)
+	r.Claim.Asked = r.Claim.Asked || ref.Asked
 	if ref.SlotID != "" {
 		r.Claim.SlotID, r.SlotID = ref.SlotID, ref.SlotID
 	}

@@ -211,7 +211,7 @@ func (c claiming) reserve(t *taskRow) (claudepool.Microdollars, *claudepool.Budg
 			return 0, nil, err
 		}
 		budgets = append(budgets, claudepool.Funds{
-			Scope: claudepool.ScopePool, Limit: c.r.Budget.Limit, Spent: sums.Spent, Reserved: sums.Reserved, Share: max(1, c.r.Budget.Share),
+			Scope: claudepool.ScopePool, Limit: c.r.Budget.Limit, Spent: sums.Spent, Assumed: sums.Assumed, Reserved: sums.Reserved, Share: max(1, c.r.Budget.Share),
 		})
 	}
 	reserved, refused := c.r.Budget.Reserve(&t.rec, budgets...)

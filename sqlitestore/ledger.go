@@ -16,6 +16,7 @@ import (
 type entry struct {
 	at       time.Time
 	cost     claudepool.Microdollars
+	assumed  claudepool.Microdollars
 	attempts int
 	task     claudepool.TaskID
 	fence    int64
@@ -28,8 +29,8 @@ func (x *tx) enter(e entry) error {
 	if e.task != "" {
 		task, fence = string(e.task), e.fence
 	}
-	_, err := x.change("INSERT INTO ledger (at, cost, attempts, task, fence, why) VALUES (?, ?, ?, ?, ?, ?)",
-		clamped(e.at), int64(e.cost), e.attempts, task, fence, nullable(e.why))
+	_, err := x.change("INSERT INTO ledger (at, cost, assumed, attempts, task, fence, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		clamped(e.at), int64(e.cost), int64(e.assumed), e.attempts, task, fence, nullable(e.why))
 	return err
 }
 
@@ -55,6 +56,7 @@ type window struct {
 	merges   int64 // how often entries were merged until then
 	last     int64 // number of the last entry that is in it
 	spent    claudepool.Microdollars
+	assumed  claudepool.Microdollars
 	attempts int
 }
 
@@ -67,14 +69,14 @@ func (x *tx) ledger(since time.Time) (l claudepool.Ledger, err error) {
 		return l, err
 	}
 	if since.IsZero() {
-		err = x.row("SELECT spent, attempts FROM totals", nil, &l.Spent, &l.Attempts)
+		err = x.row("SELECT spent, assumed, attempts FROM totals", nil, &l.Spent, &l.Assumed, &l.Attempts)
 		return l, err
 	}
 	w, err := x.window(clamped(since))
 	if err != nil {
 		return l, err
 	}
-	l.Spent, l.Attempts = w.spent, w.attempts
+	l.Spent, l.Assumed, l.Attempts = w.spent, w.assumed, w.attempts
 	return l, nil
 }
 
@@ -96,20 +98,24 @@ func (x *tx) window(since int64) (*window, error) {
 	if merges != w.merges { // what was read before may have become part of later entries
 		*w = window{since: since, merges: merges}
 	}
-	var last, spent int64
+	var last int64
+	var spent, assumed claudepool.Microdollars
 	var attempts int
-	query := "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(attempts), 0) FROM ledger NOT INDEXED WHERE seq > ?1 AND at >= ?2"
+	const sums = "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(assumed), 0), ifnull(sum(attempts), 0) FROM ledger "
+	query := sums + "NOT INDEXED WHERE seq > ?1 AND at >= ?2"
 	if w.last == 0 {
-		query = "SELECT ifnull(max(seq), ?1), ifnull(sum(cost), 0), ifnull(sum(attempts), 0) FROM ledger INDEXED BY ledger_at WHERE at >= ?2"
+		query = sums + "INDEXED BY ledger_at WHERE at >= ?2"
 	}
-	err := x.row(query, []any{w.last, since}, &last, &spent, &attempts)
+	err := x.row(query, []any{w.last, since}, &last, &spent, &assumed, &attempts)
 	if overflows(err) { // costs are not negative: the sum is more than can be counted
-		err = x.row("SELECT max(seq), ?, sum(attempts) FROM ledger NOT INDEXED WHERE seq > ? AND at >= ?", []any{int64(math.MaxInt64), w.last, since}, &last, &spent, &attempts)
+		spent = math.MaxInt64
+		err = x.row("SELECT max(seq), CAST(min(total(assumed), 9e18) AS INTEGER), sum(attempts) FROM ledger NOT INDEXED WHERE seq > ? AND at >= ?", []any{w.last, since}, &last, &assumed, &attempts)
 	}
 	if err != nil {
 		return nil, err
 	}
-	w.last, w.spent, w.attempts = last, claudepool.AddCost(w.spent, claudepool.Microdollars(spent)), w.attempts+attempts
+	w.last, w.attempts = last, w.attempts+attempts
+	w.spent, w.assumed = claudepool.AddCost(w.spent, spent), claudepool.AddCost(w.assumed, assumed)
 	return w, nil
 }
 

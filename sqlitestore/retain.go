@@ -78,13 +78,13 @@ func (x *tx) drop(condition string, value any, limit int) (int, error) {
 // time of the last: a window can only count too much. Sums that somebody has read
 // are read anew, for an entry may have come since that is merged with them.
 func (x *tx) mergeLedger(before int64) (int, error) {
-	type hour struct{ from, to, seq, at, cost, attempts int64 }
+	type hour struct{ from, to, seq, at, cost, assumed, attempts int64 }
 	var hours []hour
 	before -= before % int64(time.Hour)
-	err := x.rows(`SELECT at / ?1, max(seq), max(at), sum(cost), sum(attempts) FROM ledger
+	err := x.rows(`SELECT at / ?1, max(seq), max(at), sum(cost), sum(assumed), sum(attempts) FROM ledger
 		WHERE at >= 0 AND at < ?2 GROUP BY at / ?1 HAVING count(*) > 1 LIMIT ?3`, []any{int64(time.Hour), before, mergeChunk}, func(row scanner) error {
 		var h hour
-		err := row.Scan(&h.from, &h.seq, &h.at, &h.cost, &h.attempts)
+		err := row.Scan(&h.from, &h.seq, &h.at, &h.cost, &h.assumed, &h.attempts)
 		h.from *= int64(time.Hour)
 		h.to = h.from + int64(time.Hour)
 		hours = append(hours, h)
@@ -98,7 +98,7 @@ func (x *tx) mergeLedger(before int64) (int, error) {
 	}
 	for _, h := range hours {
 		_, gone := x.change("DELETE FROM ledger WHERE at >= ? AND at < ? AND seq <> ?", h.from, h.to, h.seq)
-		_, sum := x.change("UPDATE ledger SET at = ?, cost = ?, attempts = ?, task = NULL, fence = NULL, why = 'the hour before' WHERE seq = ?", h.at, h.cost, h.attempts, h.seq)
+		_, sum := x.change("UPDATE ledger SET at = ?, cost = ?, assumed = ?, attempts = ?, task = NULL, fence = NULL, why = 'the hour before' WHERE seq = ?", h.at, h.cost, h.assumed, h.attempts, h.seq)
 		if err := errors.Join(gone, sum); err != nil {
 			return 0, err
 		}

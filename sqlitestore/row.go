@@ -26,8 +26,8 @@ type taskRow struct {
 const taskColumns = `t.seq, t.id, t.state, t.outcome, t.version, t.launch_key, t.lane,
 	t.submitted, t.not_before, t.first_started, t.started, t.ended,
 	t.fence, t.attempts, t.retries, t.crashes, t.rejections, t.feedback,
-	t.cost, t.estimated, t.session, t.resume_session, t.slot,
-	t.claim_fence, t.claim_holder, t.claim_slot, t.claim_session, t.claim_lease, t.claim_reserved, t.claim_last_cost,
+	t.cost, t.estimated, t.assumed, t.session, t.resume_session, t.slot,
+	t.claim_fence, t.claim_holder, t.claim_slot, t.claim_session, t.claim_lease, t.claim_reserved, t.claim_last_cost, t.claim_asked,
 	t.place, t.line, q.request, r.result`
 
 const taskJoins = " JOIN requests q ON q.task = t.seq LEFT JOIN results r ON r.task = t.seq"
@@ -49,14 +49,15 @@ func scanTask(row scanner) (*taskRow, error) {
 		claim                                              struct {
 			fence, reserved, lastCost sql.NullInt64
 			holder, slot, session     sql.NullString
+			asked                     sql.NullBool
 		}
 		asked, result sql.RawBytes
 	)
 	err := row.Scan(&t.seq, &r.ID, &r.State, &r.Outcome, &r.Version, &r.LaunchKey, &r.Lane,
 		&submitted, &notBefore, &first, &started, &ended,
 		&r.Fence, &r.Attempts, &r.Retries, &r.Crashes, &r.Rejections, &r.Feedback,
-		&r.Cost, &r.Estimated, &r.SessionID, &r.ResumeSession, &r.SlotID,
-		&claim.fence, &claim.holder, &claim.slot, &claim.session, &lease, &claim.reserved, &claim.lastCost,
+		&r.Cost, &r.Estimated, &r.Assumed, &r.SessionID, &r.ResumeSession, &r.SlotID,
+		&claim.fence, &claim.holder, &claim.slot, &claim.session, &lease, &claim.reserved, &claim.lastCost, &claim.asked,
 		&t.place, &t.line, &asked, &result)
 	if err != nil {
 		return nil, err
@@ -66,7 +67,7 @@ func scanTask(row scanner) (*taskRow, error) {
 		r.Claim = &claudepool.TaskClaim{
 			Holder: claim.holder.String, SlotID: claim.slot.String, Fence: claim.fence.Int64, Lease: lease.Time,
 			Reserved: claudepool.Microdollars(claim.reserved.Int64), LastCost: claudepool.Microdollars(claim.lastCost.Int64),
-			SessionID: claim.session.String,
+			SessionID: claim.session.String, Asked: claim.asked.Bool,
 		}
 	}
 	if !slices.Contains(claudepool.TaskStates(), r.State) {
@@ -135,14 +136,14 @@ func (x *tx) update(t *taskRow) error {
 	_, err := x.change(`UPDATE tasks SET state = ?, outcome = ?, version = ?,
 		not_before = ?, first_started = ?, started = ?, ended = ?,
 		fence = ?, attempts = ?, retries = ?, crashes = ?, rejections = ?, feedback = ?,
-		cost = ?, estimated = ?, session = ?, resume_session = ?, slot = ?,
-		claim_fence = ?, claim_holder = ?, claim_slot = ?, claim_session = ?, claim_lease = ?, claim_reserved = ?, claim_last_cost = ?,
+		cost = ?, estimated = ?, assumed = ?, session = ?, resume_session = ?, slot = ?,
+		claim_fence = ?, claim_holder = ?, claim_slot = ?, claim_session = ?, claim_lease = ?, claim_reserved = ?, claim_last_cost = ?, claim_asked = ?,
 		place = ?, line = ? WHERE seq = ?`,
 		string(r.State), string(r.Outcome), r.Version,
 		nanos(r.NotBefore), nanos(r.First), nanos(r.Started), nanos(r.Ended),
 		r.Fence, r.Attempts, r.Retries, r.Crashes, r.Rejections, r.Feedback,
-		int64(r.Cost), r.Estimated, r.SessionID, r.ResumeSession, r.SlotID,
-		fence, ifClaimed(claim.Holder), ifClaimed(claim.SlotID), ifClaimed(claim.SessionID), lease, ifClaimed(int64(claim.Reserved)), ifClaimed(int64(claim.LastCost)),
+		int64(r.Cost), r.Estimated, int64(r.Assumed), r.SessionID, r.ResumeSession, r.SlotID,
+		fence, ifClaimed(claim.Holder), ifClaimed(claim.SlotID), ifClaimed(claim.SessionID), lease, ifClaimed(int64(claim.Reserved)), ifClaimed(int64(claim.LastCost)), ifClaimed(claim.Asked),
 		t.place, t.line, t.seq)
 	return err
 }

@@ -9,10 +9,14 @@ import (
 	"github.com/claudepool/claudepool"
 )
 
-// Extend implements [claudepool.PoolStore]. It does not wait for the disk: what
-// it says is of no use after the end of the machine.
+// Extend implements [claudepool.PoolStore]. It waits for the disk only before
+// money is spent: what else it says is of no use after the end of the machine.
 func (s *Store) Extend(ctx context.Context, ref claudepool.ClaimRef, lease time.Time, cost claudepool.Microdollars) error {
-	return s.note(ctx, func(x *tx) error {
+	do := s.note
+	if ref.Asked {
+		do = s.do
+	}
+	return do(ctx, func(x *tx) error {
 		t, err := x.task(ref.Task)
 		if err != nil {
 			return err
@@ -21,8 +25,8 @@ func (s *Store) Extend(ctx context.Context, ref claudepool.ClaimRef, lease time.
 		if err := r.Extend(ref, lease, cost); err != nil {
 			return err
 		}
-		_, err = x.change(`UPDATE tasks SET version = ?, slot = ?, claim_slot = ?, claim_session = ?, claim_lease = ?, claim_last_cost = ? WHERE seq = ?`,
-			r.Version, r.SlotID, r.Claim.SlotID, r.Claim.SessionID, nanos(r.Claim.Lease), int64(r.Claim.LastCost), t.seq)
+		_, err = x.change(`UPDATE tasks SET version = ?, slot = ?, claim_slot = ?, claim_session = ?, claim_lease = ?, claim_last_cost = ?, claim_asked = ? WHERE seq = ?`,
+			r.Version, r.SlotID, r.Claim.SlotID, r.Claim.SessionID, nanos(r.Claim.Lease), int64(r.Claim.LastCost), r.Claim.Asked, t.seq)
 		return err
 	})
 }
@@ -124,11 +128,11 @@ func (x *tx) settle(t *taskRow, a *claudepool.Attempt) error {
 		return err
 	}
 	if id := allowanceID(&t.rec); id != "" {
-		if _, err := x.change("UPDATE allowances SET spent = iif(spent > 9223372036854775807 - ?1, 9223372036854775807, spent + ?1) WHERE id = ?2", int64(a.Cost), id); err != nil {
+		if _, err := x.change("UPDATE allowances SET spent = iif(spent > 9223372036854775807 - ?1, 9223372036854775807, spent + ?1) WHERE id = ?2", int64(a.Cost-a.Assumed), id); err != nil {
 			return err
 		}
 	}
-	return x.enter(entry{at: a.Ended, cost: a.Cost, attempts: 1, task: t.rec.ID, fence: a.Fence})
+	return x.enter(entry{at: a.Ended, cost: a.Cost, assumed: a.Assumed, attempts: 1, task: t.rec.ID, fence: a.Fence})
 }
 
 // setResult stores the result of a task, or that it has none.

@@ -36,7 +36,7 @@ func fill(t *testing.T, s claudepool.PoolStore, now time.Time) {
 	u.create("c-retried", tags("ci"))
 	u.end(u.claim(), claudepool.OutcomeStalled, 5_000, func(tr *claudepool.Transition) {
 		tr.To, tr.CountRetry = claudepool.StatePending, true
-		tr.Attempt.Message = "it fell silent"
+		tr.Attempt.Message, tr.Attempt.Estimated, tr.Attempt.Assumed = "it fell silent", true, 4_000
 	})
 	u.after(2*time.Minute).end(u.after(time.Minute).claim(), claudepool.OutcomeAgentError, 10_000, func(tr *claudepool.Transition) {
 		tr.Result = &claudepool.TaskResult{Failure: &claudepool.Failure{Class: claudepool.OutcomeAgentError, Message: "it gave up"}}
@@ -57,8 +57,12 @@ func fill(t *testing.T, s claudepool.PoolStore, now time.Time) {
 	u.create("c1.plan", step)
 	u.end(u.claim(), claudepool.OutcomeOK, 3_000, says("a plan"))
 	u.create("c1.build", step)
-	if r := u.after(time.Minute).claim(); r.ID != "c1.build" { // and runs on
-		t.Fatalf("claimed %s", r.ID)
+	build := u.after(time.Minute).claim()
+	if build.ID != "c1.build" { // and runs on
+		t.Fatalf("claimed %s", build.ID)
+	}
+	if err := s.Extend(t.Context(), claudepool.ClaimRef{Task: build.ID, Fence: build.Fence, Asked: true}, u.now.Add(2*time.Minute), 0); err != nil {
+		t.Fatal(err)
 	}
 
 	u.create("e-pinned", func(r *claudepool.TaskRecord) { r.Task.Role = "reviewer" })
@@ -102,17 +106,17 @@ func TestViews(t *testing.T) {
 		"v_chains":        {"SELECT id, state, steps, step_names, step_tasks, step_tasks_completed, dollars, ended FROM v_chains", []string{"c1|running|2|plan, build|2|1|0.003|<nil>"}},
 		"v_steps":         {"SELECT chain, step, id, state, parent FROM v_steps ORDER BY id", []string{"c1|build|c1.build|running|c1", "c1|plan|c1.plan|completed|c1"}},
 		"v_attempts": {"SELECT * FROM v_attempts WHERE task = 'c-retried' ORDER BY fence", []string{
-			"c-retried|1|stalled|0.005|0|0|slot-0|pool-1|<nil>|2026-03-04T09:00:00.000Z|2026-03-04T09:00:00.000Z|it fell silent",
-			"c-retried|2|agent_error|0.01|0|0|slot-0|pool-1|<nil>|2026-03-04T09:01:00.000Z|2026-03-04T09:02:00.000Z|<nil>",
+			"c-retried|1|stalled|0.005|1|0.004|0|slot-0|pool-1|<nil>|2026-03-04T09:00:00.000Z|2026-03-04T09:00:00.000Z|it fell silent",
+			"c-retried|2|agent_error|0.01|0|0|0|slot-0|pool-1|<nil>|2026-03-04T09:01:00.000Z|2026-03-04T09:02:00.000Z|<nil>",
 		}},
-		"v_running": {"SELECT id, chain, instance, slot, since, lease_until, machine, pid FROM v_running ORDER BY id", []string{
-			"c1|1|pool-1|slot-0|2026-03-04T09:00:00.000Z|2026-03-04T09:01:00.000Z|box|76",
-			"c1.build|0|pool-1|slot-0|2026-03-04T09:01:00.000Z|2026-03-04T09:02:00.000Z|box|76",
+		"v_running": {"SELECT id, chain, instance, slot, asked, since, lease_until, machine, pid FROM v_running ORDER BY id", []string{
+			"c1|1|pool-1|slot-0|0|2026-03-04T09:00:00.000Z|2026-03-04T09:01:00.000Z|box|76",
+			"c1.build|0|pool-1|slot-0|1|2026-03-04T09:01:00.000Z|2026-03-04T09:02:00.000Z|box|76",
 		}},
 		"v_queue": {"SELECT rank, id, waits_for, not_before FROM v_queue", []string{
 			"1|g-first|a slot|<nil>", "2|e-pinned|a slot with role reviewer|<nil>", "3|f-later|its earliest start|2026-03-04T13:00:00.000Z",
 		}},
-		"v_spend_by_day": {"SELECT * FROM v_spend_by_day", []string{"2026-03-04|5|0.039", "2026-03-01|1|0.051"}},
+		"v_spend_by_day": {"SELECT * FROM v_spend_by_day", []string{"2026-03-04|5|0.039|0.004", "2026-03-01|1|0.051|0"}},
 		"v_slots":        {"SELECT * FROM v_slots", []string{"pool-1|slot-0|<nil>|builder|<nil>|busy|77|box|2026-03-04T09:00:00.000Z"}},
 		"v_instances":    {"SELECT id, machine, pid, seen, slots, running FROM v_instances", []string{"pool-1|box|76|2026-03-04T12:00:00.000Z|1|2"}},
 		"v_messages":     {"SELECT * FROM v_messages", []string{"slot-0|coordinator|hello|2026-03-04T09:00:00.000Z|m1"}},

@@ -114,13 +114,17 @@ func (m *model) runnable(r claudepool.ClaimRequest, now time.Time) []*modelTask 
 }
 
 // sums adds up what was spent since a time and what is reserved: of all, or of
-// one allowance when it is named.
+// one allowance when it is named, which what is only assumed does not count for.
 func (m *model) sums(since time.Time, allowance string) claudepool.Ledger {
 	var l claudepool.Ledger
-	enter := func(at time.Time, cost claudepool.Microdollars) bool {
+	enter := func(at time.Time, cost, assumed claudepool.Microdollars) bool {
 		if !since.IsZero() && at.Before(since) {
 			return false
 		}
+		if allowance != "" {
+			cost, assumed = cost-assumed, 0
+		}
+		l.Assumed += assumed
 		if l.Spent > math.MaxInt64-cost {
 			l.Spent = math.MaxInt64
 		} else {
@@ -136,14 +140,14 @@ func (m *model) sums(since time.Time, allowance string) claudepool.Ledger {
 			if !c.released {
 				l.Reserved += c.reserved
 			}
-			if c.attempt != nil && enter(c.attempt.Ended, c.attempt.Cost) {
+			if c.attempt != nil && enter(c.attempt.Ended, c.attempt.Cost, c.attempt.Assumed) {
 				l.Attempts++
 			}
 		}
 	}
 	if allowance == "" {
 		for _, c := range m.charges {
-			enter(c.at, c.cost)
+			enter(c.at, c.cost, 0)
 		}
 	}
 	return l
@@ -161,7 +165,7 @@ func (m *model) money(t *modelTask, b claudepool.BudgetTerms) (claudepool.Microd
 	var budgets []budget
 	enter := func(scope string, limit claudepool.Microdollars, l claudepool.Ledger, share int) {
 		left := max(0, limit-l.Spent-l.Reserved) // the model is not asked for sums that overflow
-		budgets = append(budgets, budget{claudepool.BudgetExhausted{Scope: scope, Limit: limit, Spent: l.Spent, Reserved: l.Reserved}, left, claudepool.Microdollars(max(1, share))})
+		budgets = append(budgets, budget{claudepool.BudgetExhausted{Scope: scope, Limit: limit, Spent: l.Spent, Assumed: l.Assumed, Reserved: l.Reserved}, left, claudepool.Microdollars(max(1, share))})
 	}
 	if a := t.Task.Allowance; a != nil {
 		waiting := 0
@@ -176,11 +180,12 @@ func (m *model) money(t *modelTask, b claudepool.BudgetTerms) (claudepool.Microd
 		enter(claudepool.ScopePool, b.Limit, m.sums(b.Since, ""), b.Share)
 	}
 	var need claudepool.Microdollars
+	seen := t.Cost - t.Assumed
 	switch limit := cmp.Or(t.Task.Overrides.MaxCost, b.DefaultCap); {
-	case limit > 0 && t.Cost >= limit:
-		return 0, &claudepool.BudgetExhausted{Scope: claudepool.ScopeTask, Spent: t.Cost, Limit: limit, Needed: cent}
+	case limit > 0 && seen >= limit:
+		return 0, &claudepool.BudgetExhausted{Scope: claudepool.ScopeTask, Spent: seen, Limit: limit, Needed: cent}
 	case limit > 0:
-		need = limit - t.Cost
+		need = limit - seen
 	case len(budgets) == 0:
 		return 0, nil
 	default:
@@ -304,7 +309,7 @@ func (m *model) extend(ref claudepool.ClaimRef, lease time.Time, cost claudepool
 		return claudepool.ErrFenced
 	}
 	c := *t.Claim
-	c.Lease, c.LastCost = lease, max(0, cost)
+	c.Lease, c.LastCost, c.Asked = lease, max(0, cost), c.Asked || ref.Asked
 	if ref.SlotID != "" {
 		c.SlotID, t.SlotID = ref.SlotID, ref.SlotID
 	}
@@ -329,11 +334,13 @@ func (m *model) transition(tr claudepool.Transition) (claudepool.TaskRecord, err
 	if tr.Attempt != nil && t.claims[i].attempt == nil {
 		a := *tr.Attempt
 		a.TaskID, a.Fence, a.Late, a.Cost = tr.Task, tr.Fence, !current, max(0, a.Cost)
+		a.Assumed = min(max(0, a.Assumed), a.Cost)
 		if a.Ended.IsZero() {
 			a.Ended = tr.At
 		}
 		t.claims[i].attempt, t.claims[i].released = &a, true
 		t.Cost += a.Cost
+		t.Assumed += a.Assumed
 		t.Estimated = t.Estimated || a.Estimated
 		if i == len(t.claims)-1 && a.SessionID != "" {
 			t.SessionID = a.SessionID

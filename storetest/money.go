@@ -170,6 +170,42 @@ var reserveTests = []test{
 		s.move(s.claim(def), claudepool.StatePending, costing(60))
 		s.wantRefused("b", claudepool.BudgetExhausted{Scope: claudepool.ScopeTask, Spent: 60, Limit: 50, Needed: cent}, def)
 	}},
+	{"what an attempt is only assumed to have cost counts against the budget and no cap", func(t *testing.T, s *store) {
+		assumed := func(cost, assumed claudepool.Microdollars) func(*claudepool.Transition) {
+			return func(tr *claudepool.Transition) {
+				costing(cost)(tr)
+				tr.Attempt.Estimated, tr.Attempt.Assumed = true, assumed
+			}
+		}
+		budget := limited(1000)
+		s.create("a", capped(100), allowed("x", 150))
+		s.move(s.claim(budget), claudepool.StatePending, assumed(100, 100))
+		s.wantLedger(claudepool.Ledger{Spent: 100, Assumed: 100, Attempts: 1})
+		held := s.claim(budget)
+		if held.Cost != 100 || held.Assumed != 100 || !held.Estimated || held.Claim.Reserved != 100 {
+			t.Errorf("cost %v, assumed %v, estimated %v, reserved %v; want the cap to be whole", held.Cost, held.Assumed, held.Estimated, held.Claim.Reserved)
+		}
+		s.move(held, claudepool.StatePending, assumed(70, 200)) // no more than the cost
+		s.wantLedger(claudepool.Ledger{Spent: 170, Assumed: 170, Attempts: 2})
+		s.move(s.claim(budget), claudepool.StatePending, assumed(30, -1)) // no less than nothing
+		if held = s.claim(budget); held.Claim.Reserved != 70 {
+			t.Errorf("reserved %v, want what is left of the cap after 30", held.Claim.Reserved)
+		}
+		s.finish(held, 70)
+		s.wantLedger(claudepool.Ledger{Spent: 270, Assumed: 170, Attempts: 4})
+		s.wantLedgerSince(at(1e9), claudepool.Ledger{})
+		s.wantLedgerSince(at(0), claudepool.Ledger{Spent: 270, Assumed: 170, Attempts: 4})
+		got := s.attempts("a")
+		if len(got) != 4 || got[0].Assumed != 100 || got[1].Assumed != 70 || got[2].Assumed != 0 || got[3].Assumed != 0 {
+			t.Errorf("attempts are %+v", got)
+		}
+
+		s.create("b", capped(60), allowed("x", 150)) // of which 100 are known to be spent
+		s.wantRefused("b", claudepool.BudgetExhausted{Scope: "x", Spent: 100, Limit: 150, Needed: 60}, budget)
+		s.move(s.task("b"), claudepool.StateFailed)
+		s.create("c", capped(800))
+		s.wantRefused("c", claudepool.BudgetExhausted{Scope: claudepool.ScopePool, Spent: 270, Assumed: 170, Limit: 1000, Needed: 800}, budget)
+	}},
 	{"when the best task does not fit none of lower rank is taken", func(t *testing.T, s *store) {
 		budget := limited(100)
 		s.create("a", capped(60))

@@ -174,6 +174,9 @@ func (w *walker) stepTransition(what string) {
 				Cost: claudepool.Microdollars(w.Int64N(int64(2*cent))) - 5, Estimated: w.IntN(5) == 0, SessionID: oneOf(w, "", "s1", "s2"),
 				Outcome: tr.Outcome, Started: r.Started, Ended: oneOf(w, time.Time{}, at(w.now), at(w.now-w.IntN(30))),
 			}
+			if tr.Attempt.Estimated {
+				tr.Attempt.Assumed = oneOf(w, 0, tr.Attempt.Cost, tr.Attempt.Cost+1, -1)
+			}
 		}
 		if w.IntN(2) == 0 {
 			tr.Result = &claudepool.TaskResult{Output: what}
@@ -196,7 +199,7 @@ func (w *walker) stepTransition(what string) {
 func (w *walker) stepExtend(what string) {
 	w.t.Helper()
 	r := w.known()
-	ref := claudepool.ClaimRef{Task: r.ID, Fence: r.Fence - oneOf[int64](w, 0, 0, 0, 1), SlotID: oneOf(w, "", "slot-2")}
+	ref := claudepool.ClaimRef{Task: r.ID, Fence: r.Fence - oneOf[int64](w, 0, 0, 0, 1), SlotID: oneOf(w, "", "slot-2"), Asked: w.IntN(3) == 0}
 	lease, cost := at(w.now+w.IntN(60)), claudepool.Microdollars(w.Int64N(int64(cent)))
 	want := w.m.extend(ref, lease, cost)
 	w.same(fmt.Sprint(what, " ", ref), want, w.Extend(w.ctx(), ref, lease, cost), nil, nil)

@@ -487,6 +487,30 @@ var extendTests = []test{
 		}
 		s.wantLedger(claudepool.Ledger{}) // what was seen is not settled
 	}},
+	{"that the agent is asked is noted for as long as the claim lasts", func(t *testing.T, s *store) {
+		s.create("a")
+		held := s.claim()
+		if held.Claim.Asked {
+			t.Error("a new claim says that its agent was asked")
+		}
+		for _, asked := range []bool{true, false} {
+			if err := s.Extend(t.Context(), claudepool.ClaimRef{Task: "a", Fence: held.Fence, Asked: asked}, at(70), 5); err != nil {
+				t.Fatal(err)
+			}
+			if !s.task("a").Claim.Asked {
+				t.Errorf("after Extend with Asked %v the claim says that its agent was not asked", asked)
+			}
+		}
+		if got := s.move(s.task("a"), claudepool.StateCancelled); !got.Claim.Asked {
+			t.Error("a cancelled task's claim says that its agent was not asked")
+		}
+		s.move(held, claudepool.StateCancelled, costing(1))
+		s.create("b")
+		s.move(s.claim(), claudepool.StatePending)
+		if s.claim().Claim.Asked {
+			t.Error("the next claim says that its agent was asked")
+		}
+	}},
 	{"a lease that has run out can be extended until somebody takes over", func(t *testing.T, s *store) {
 		s.create("a")
 		held := s.claim(func(r *claudepool.ClaimRequest) { r.Lease = time.Second })
