@@ -61,6 +61,7 @@ type attempt struct {
 	model   atomic.Pointer[string]
 	base    Microdollars // what the session had cost before the turn
 	prompt  bool         // the prompt was sent
+	heard   atomic.Bool  // the model has begun to answer it
 	partial *tail        // the end of the answer, for the step of a chain
 	given   []string     // messages that are in it
 }
@@ -235,6 +236,10 @@ func (p *Pool) whyFenced(ctx context.Context, id TaskID) error {
 
 // observe takes note of what the agent does.
 func (a *attempt) observe(e claude.Event) {
+	switch e.(type) {
+	case claude.TextDelta, claude.ThinkingDelta, claude.ToolUse:
+		a.heard.Store(true)
+	}
 	switch e := e.(type) {
 	case claude.Started:
 		if a.session.Swap(&e.SessionID) == nil {

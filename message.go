@@ -172,11 +172,14 @@ func (p *Pool) send(ctx context.Context, from, address, content string) (Message
 }
 
 // acknowledge removes the messages that the attempt was given, if it was the
-// one with which its task ended or went to a review. One that was cut off leaves
-// them for the next task of the slot.
+// one with which its task ended or went to a review. One that was cut off, or
+// cancelled before the model said anything, leaves them for the next task of the
+// slot. Any other end takes them along, or one that no model can cope with would
+// spoil every task after it.
 func (a *attempt) acknowledge(o Outcome, state TaskState) {
 	ended := state.Terminal() || state == StatePendingReview
-	if len(a.given) == 0 || !a.prompt || !ended || o.machinery() || o == OutcomeLaunch {
+	unheard := o == OutcomeCancelled && !a.heard.Load()
+	if len(a.given) == 0 || !a.prompt || !ended || unheard || o.machinery() || o == OutcomeLaunch {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), storeTimeout)

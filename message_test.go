@@ -334,17 +334,27 @@ func TestMessagesStayUntilTheirTaskHasEnded(t *testing.T) {
 	}
 }
 
-func TestMessagesOfACancelledTaskAreDelivered(t *testing.T) {
+func TestMessagesOfACancelledTaskAreDeliveredOnceItsModelSpeaks(t *testing.T) {
 	t.Parallel()
-	for name, answers := range map[string]bool{"interrupted": false, "answered all the same": true} {
+	for name, tc := range map[string]struct {
+		says    claude.Event // before it is cancelled
+		answers bool         // after it was
+		left    bool         // for the next task
+	}{
+		"interrupted":                {says: claude.TextDelta{Text: "so"}},
+		"interrupted while it tries": {says: claude.ToolUse{Name: "Bash"}},
+		"interrupted while it asks":  {says: claude.Requesting{}, left: true},
+		"answered all the same":      {says: claude.Requesting{}, answers: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				begun := make(chan string, 1)
-				p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: func(ctx context.Context, _ *fakeAgent, p claude.Prompt, _ func(claude.Event)) (claude.Result, error) {
+				p := build(t, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: func(ctx context.Context, _ *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+					emit(tc.says)
 					begun <- p.Text
 					<-ctx.Done()
-					if answers {
+					if tc.answers {
 						return ok("too late", 1), nil
 					}
 					return claude.Result{Interrupted: true, IsError: true}, context.Cause(ctx)
@@ -356,8 +366,8 @@ func TestMessagesOfACancelledTaskAreDelivered(t *testing.T) {
 					t.Fatal(err)
 				}
 				synctest.Wait()
-				if got := waiting(t, p, "slot-0"); len(got) != 0 {
-					t.Errorf("%q wait though an agent has got them", got)
+				if got := waiting(t, p, "slot-0"); (len(got) == 1) != tc.left {
+					t.Errorf("%q wait; want the message there: %t", got, tc.left)
 				}
 			})
 		})
