@@ -173,12 +173,12 @@ func (p *Pool) send(ctx context.Context, from, address, content string) (Message
 
 // acknowledge removes the messages that the attempt was given, if it was the
 // one with which its task ended or went to a review. One that was cut off, or
-// cancelled before the model said anything, leaves them for the next task of the
-// slot. Any other end takes them along, or one that no model can cope with would
-// spoil every task after it.
+// ended from outside before the model said anything, leaves them for the next
+// task of the slot. Any other end takes them along, or one that no model can cope
+// with would spoil every task after it.
 func (a *attempt) acknowledge(o Outcome, state TaskState) {
 	ended := state.Terminal() || state == StatePendingReview
-	unheard := o == OutcomeCancelled && !a.heard.Load()
+	unheard := (o == OutcomeCancelled || o == OutcomeTimeout || o == OutcomeStalled) && !a.heard.Load()
 	if len(a.given) == 0 || !a.prompt || !ended || unheard || o.machinery() || o == OutcomeLaunch {
 		return
 	}

@@ -273,6 +273,10 @@ func TestMessagesStayUntilTheirTaskHasEnded(t *testing.T) {
 	t.Parallel()
 	died := func(claude.Prompt) (claude.Result, error) { return claude.Result{}, errDied }
 	refused := func(claude.Prompt) (claude.Result, error) { return claude.Result{}, claude.ErrInvalidPrompt }
+	silent := func(claude.Prompt) (claude.Result, error) {
+		time.Sleep(2 * time.Minute) // longer than the task may take
+		return claude.Result{Interrupted: true, IsError: true}, context.Canceled
+	}
 	agentError := says(claude.Result{Subtype: "error_during_execution", IsError: true})
 	type turns = []func(claude.Prompt) (claude.Result, error)
 	for name, tc := range map[string]struct {
@@ -288,6 +292,7 @@ func TestMessagesStayUntilTheirTaskHasEnded(t *testing.T) {
 		"resumed":             {turns: turns{died, died}, given: 3},
 		"crashed for good":    {turns: turns{died}, edit: func(t *claudepool.Task) { t.OnCrash = claudepool.CrashFail }, given: 1, left: true},
 		"its prompt not sent": {turns: turns{refused}, given: 1, left: true},
+		"timed out unheard":   {turns: turns{silent}, edit: func(t *claudepool.Task) { t.Overrides.Timeout = time.Minute }, given: 1, left: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
