@@ -156,7 +156,7 @@ func (h *host) build(ctx context.Context, store claudepool.PoolStore) (err error
 		h.shak = &shaky{PoolStore: store, slow: s.Slow, fails: s.Fails, after: s.After, jumps: s.Jumps, rand: rand.New(rand.NewPCG(h.cfg.Seed, 1))}
 		store = h.shak
 	}
-	h.say(check.Line{Op: check.OpBudgeting, Amount: h.cfg.Budget})
+	h.say(check.Line{Op: check.OpBudgeting, Amount: h.cfg.Budget, Cap: h.cfg.Cap})
 	h.pool, err = claudepool.NewPoolBuilder().Config(claudepool.PoolConfig{
 		Slots: h.cfg.Slots, Store: store, ClaudePath: h.cfg.Claude, Env: h.cfg.Env, ConfigDir: h.cfg.Config, WorkDir: h.cfg.Dir,
 		Agent: agent(), Budget: claudepool.Microdollars(h.cfg.Budget), DefaultCap: claudepool.Microdollars(h.cfg.Cap),

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/claudepool/claudepool/bench/fault/internal/check"
@@ -17,8 +19,8 @@ const envPrompts = "CLAUDEPOOL_FAULT_PROMPTS"
 
 // model returns the script of a model that does what the prompt says, or if it
 // says nothing, such as in the one that goes on with a conversation, answers for
-// the task whose mark stands last in the conversation. It writes each prompt into
-// a file before it answers.
+// the task whose mark stands last in the conversation. It writes each
+// request into a file before it answers.
 func model(file string) claudetest.Script {
 	return func(r *claudetest.Request) claudetest.Reply {
 		mark := ""
@@ -27,10 +29,12 @@ func model(file string) claudetest.Script {
 				mark = m
 			}
 		}
-		if r.Round == 0 && r.Attempt == 1 && r.Prompt != "" {
-			if err := writeDown(file, r.Prompt, mark); err != nil {
-				return claudetest.Text(fmt.Sprintf("the prompt cannot be written down: %v", err))
-			}
+		p := check.Prompt{Mark: mark, Cost: answerCost(r.Prompt)}
+		if r.Round == 0 && r.Attempt == 1 {
+			p.Text, p.Resumed = r.Prompt, strings.Contains(r.Prompt, "Continue from where you left off.")
+		}
+		if err := writeDown(file, p); err != nil {
+			return claudetest.Text(fmt.Sprintf("the request cannot be written down: %v", err))
 		}
 		if strings.Contains(r.Prompt, "[[") {
 			return claudetest.Directives(r)
@@ -39,9 +43,27 @@ func model(file string) claudetest.Script {
 	}
 }
 
-// writeDown appends a prompt in one write, which no other process interrupts.
-func writeDown(file, prompt, mark string) error {
-	line, err := json.Marshal(check.Prompt{Mark: mark, Text: prompt, Resumed: strings.Contains(prompt, "Continue from where you left off.")})
+// The list price of a token of the model that the slots ask for, in microdollars.
+const (
+	inputPrice  = 2
+	outputPrice = 10
+)
+
+var usageDirective = regexp.MustCompile(`\[\[usage:(\d+),(\d+)\]\]`)
+
+// answerCost returns what an answer to a prompt costs.
+func answerCost(prompt string) int64 {
+	in, out := claudetest.DefaultUsage.Input, claudetest.DefaultUsage.Output
+	if m := usageDirective.FindStringSubmatch(prompt); m != nil {
+		in, _ = strconv.Atoi(m[1]) // digits, and few
+		out, _ = strconv.Atoi(m[2])
+	}
+	return int64(in*inputPrice + out*outputPrice)
+}
+
+// writeDown appends a request in one write, which no other process interrupts.
+func writeDown(file string, p check.Prompt) error {
+	line, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}

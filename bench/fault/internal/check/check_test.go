@@ -53,7 +53,7 @@ func newScene(t *testing.T) *scene {
 		if err != nil || string(r.ID) != id {
 			t.Fatalf("Claim = %s, %v; want %s", r.ID, err, id)
 		}
-		sc.w.Asked(Prompt{Mark: mark, Text: task.Prompt})
+		sc.w.Asked(Prompt{Mark: mark, Text: task.Prompt, Cost: 5000})
 		if state == claudepool.StateRunning {
 			continue
 		}
@@ -154,10 +154,20 @@ func TestTheCheckerSees(t *testing.T) {
 		"a reservation that nobody has":          {"UPDATE claims SET open = 1 WHERE task = 1", "P5: claim 1 of task task-0"},
 		"a reservation that is lost":             {"UPDATE claims SET open = 0", "has a claim that holds nothing"},
 		"more spent than there was":              {"UPDATE claims SET reserved = 90000 WHERE open = 1; UPDATE tasks SET claim_reserved = 90000 WHERE claim_fence IS NOT NULL", "P5: 20100 is spent and 90000 reserved of 100000"},
-		"a crash too many":                       {"UPDATE tasks SET crashes = 1 WHERE id = 'task-5'", "P3: task task-5"},
-		"an attempt that nothing explains":       {"INSERT INTO claims SELECT task, 2, 0, 0, attempt FROM claims WHERE task = 1", "P1: task task-0"},
-		"a wrong count":                          {"UPDATE counts SET tasks = 3 WHERE state = 'pending'", "counts says 3 tasks are pending"},
-		"a message that is gone":                 {"DELETE FROM messages", "P1: message msg-1"},
+		"a lost attempt that cost something though nobody was asked": {
+			`UPDATE claims SET open = 0, attempt = '{"outcome":"lost","message":"its holder was lost","cost_microdollars":10000,"cost_estimated":true,"cost_assumed_microdollars":10000}' WHERE task = 5`,
+			"P5: attempt 1 of task task-4",
+		},
+		"an assumption that is more than was reserved": {
+			`UPDATE claims SET attempt = json_set(attempt, '$.cost_assumed_microdollars', 5000, '$.cost_estimated', json('true')) WHERE task = 1`, "which had reserved 10000, is assumed to have cost 5000",
+		},
+		"a task without money that had some": {
+			"UPDATE tasks SET outcome = 'budget' WHERE id = 'task-1'; UPDATE results SET result = replace(result, 'api_error', 'budget')", "has failed (500)",
+		},
+		"a crash too many":                 {"UPDATE tasks SET crashes = 1 WHERE id = 'task-5'", "P3: task task-5"},
+		"an attempt that nothing explains": {"INSERT INTO claims SELECT task, 2, 0, 0, attempt FROM claims WHERE task = 1", "P1: task task-0"},
+		"a wrong count":                    {"UPDATE counts SET tasks = 3 WHERE state = 'pending'", "counts says 3 tasks are pending"},
+		"a message that is gone":           {"DELETE FROM messages", "P1: message msg-1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,8 +191,14 @@ func TestTheWitnessRemembers(t *testing.T) {
 	}{
 		"a task that ran again": {func(sc *scene) { sc.w.Asked(Prompt{Mark: "r1.0", Text: "again"}) }, "had ended, and an agent was asked again"},
 		"one that ran twice":    {func(sc *scene) { sc.w.Asked(Prompt{Mark: "r1.4", Text: "again"}) }, "was claimed 1 times and asked of agents 2 times"},
-		"a prompt of nobody":    {func(sc *scene) { sc.w.Asked(Prompt{Mark: "r9.9", Text: "what"}) }, "which is no task's"},
-		"a key of two tasks":    {func(sc *scene) { sc.w.Said(Line{Op: OpAccepted, ID: "task-1", Key: "r1.0"}) }, "idempotency key r1.0"},
+		"an answer that was not paid for": {
+			func(sc *scene) { sc.w.Asked(Prompt{Mark: "r1.0", Cost: 1}) }, "P5: the model has answered task task-0 (r1.0, completed ok) for 5001, which was charged 5000",
+		},
+		"a cost that nobody has caused": {
+			func(sc *scene) { sc.w.answered["r1.0"] = answers{4999, 4999} }, "is known to have cost 5000, and the model has answered for 4999",
+		},
+		"a prompt of nobody": {func(sc *scene) { sc.w.Asked(Prompt{Mark: "r9.9", Text: "what"}) }, "which is no task's"},
+		"a key of two tasks": {func(sc *scene) { sc.w.Said(Line{Op: OpAccepted, ID: "task-1", Key: "r1.0"}) }, "idempotency key r1.0"},
 		"a cancellation that was told and did not stay": {
 			func(sc *scene) { sc.w.Said(Line{Op: OpCancelled, ID: "task-4", State: "cancelled"}) }, "was told to be cancelled",
 		},

@@ -38,12 +38,16 @@ type Line struct {
 	Outcome string `json:"outcome,omitempty"`
 	Text    string `json:"text,omitempty"`
 	Amount  int64  `json:"amount,omitempty"` // of a budget, in microdollars
+	Cap     int64  `json:"cap,omitempty"`    // of a task without one, under that budget
 }
 
-// Prompt is a turn that an agent was asked for: its first request to the model.
+// Prompt is a request that the model got from an agent.
 type Prompt struct {
 	Mark string `json:"mark"` // of the task, as [Mark] finds it
-	Text string `json:"text"` // how the prompt begins and what it carries
+	// Text is what the agent was asked, if the request is the first of a turn.
+	Text string `json:"text,omitempty"`
 	// Resumed says that the turn goes on with an interrupted one.
 	Resumed bool `json:"resumed,omitempty"`
+	// Cost is what the answer costs in microdollars, if there is to be one.
+	Cost int64 `json:"cost,omitempty"`
 }

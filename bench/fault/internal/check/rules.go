@@ -44,6 +44,7 @@ func (s *Snapshot) sound(w *Witness) (f findings) {
 		f.add("P1: %d tasks are in the state %q, which there is not", n, state)
 	}
 	s.money(&f, w.budget)
+	s.paid(&f, w)
 	return f
 }
 
@@ -77,7 +78,7 @@ func (t *task) consistent(f *findings) {
 // counted checks the attempts of a task, what they have cost and what they
 // are counted as.
 func (t *task) counted(f *findings) {
-	var cost int64
+	var cost, assumed int64
 	var estimated bool
 	var attempts, good, back, failed, open int
 	for _, c := range t.claims {
@@ -95,6 +96,7 @@ func (t *task) counted(f *findings) {
 			continue
 		}
 		cost += a.Cost
+		assumed += a.Assumed
 		estimated = estimated || a.Estimated
 		switch {
 		case a.Late:
@@ -105,15 +107,20 @@ func (t *task) counted(f *findings) {
 		case a.Outcome == "lost", a.Outcome == "crashed":
 			failed++
 		}
-		if a.Outcome == "lost" && a.Message == "its holder was lost" && !a.Estimated && !t.isChain {
+		switch {
+		case a.Message == asWasLost && !a.Estimated && !t.isChain:
 			f.add("P5: what the lost attempt %d of task %v has cost, %d, is not marked as estimated", c.fence, t, a.Cost)
+		case a.Message == unaskedWasLost && (a.Cost != 0 || a.Estimated):
+			f.add("P5: the lost attempt %d of task %v has cost %d though its agent was not asked", c.fence, t, a.Cost)
+		case a.Assumed != 0 && (a.Assumed != a.Cost || a.Assumed != c.reserved || !a.Estimated):
+			f.add("P5: attempt %d of task %v, which had reserved %d, is assumed to have cost %d of %d", c.fence, t, c.reserved, a.Assumed, a.Cost)
 		}
 	}
 	if t.claimFence.Valid && open == 0 {
 		f.add("P5: task %v has a claim that holds nothing", t)
 	}
-	if cost != t.cost || estimated != t.estimated {
-		f.add("P5: task %v has cost %d (estimated %v), its attempts %d (%v)", t, t.cost, t.estimated, cost, estimated)
+	if cost != t.cost || assumed != t.assumed || estimated != t.estimated {
+		f.add("P5: task %v has cost %d (assumed %d, estimated %v), its attempts %d (%d, %v)", t, t.cost, t.assumed, t.estimated, cost, assumed, estimated)
 	}
 	if attempts != t.attempts {
 		f.add("P3: task %v counts %d attempts and has %d", t, t.attempts, attempts)
@@ -180,7 +187,7 @@ func (t *task) truthful(f *findings, s *Snapshot, w *Witness) {
 		f.add("P4: task %v has failed without a reason: %+v", t, r.Failure)
 	case t.isChain || may[o] || w.excused[o]:
 	case o == "lost" || o == "crashed":
-		if t.crashes < maxCrashes && task.OnCrash != "fail" {
+		if t.crashes < maxCrashes && (task.OnCrash != "fail" || t.lastMessage() == unaskedWasLost) {
 			f.add("P4: task %v has failed after %d crashes", t, t.crashes)
 		}
 	case o == "rejected":
@@ -192,53 +199,8 @@ func (t *task) truthful(f *findings, s *Snapshot, w *Witness) {
 			f.add("P4: task %v was rejected %d times before", t, t.rejections)
 		}
 	case o == "expired" && task.QueueTimeout > 0:
-	case o == "budget" && (w.budget > 0 || task.Overrides.MaxCost > 0 || chain != nil && chain.asked.Chain.MaxCost > 0):
+	case o == "budget" && t.broke(s, w):
 	default:
 		f.add("P4: task %v has failed (%s); it was asked %.80q", t, r.Failure.Message, task.Prompt)
-	}
-}
-
-// money checks the ledger against the attempts.
-func (s *Snapshot) money(f *findings, budget int64) {
-	type key struct {
-		task  string
-		fence int64
-	}
-	costs := map[key]int64{}
-	var charged, excess, reserved, attempts int64
-	for _, t := range s.tasks {
-		for _, c := range t.claims {
-			if c.open {
-				reserved += c.reserved
-			}
-			if a := c.attempt; a != nil {
-				costs[key{t.id, c.fence}] = a.Cost
-				attempts++
-				excess += max(0, a.Cost-c.reserved)
-			}
-		}
-	}
-	var spent, counted int64
-	for _, e := range s.ledger {
-		spent += e.cost
-		counted += e.attempts
-		if !e.task.Valid {
-			charged += e.cost
-			continue
-		}
-		k := key{e.task.String, e.fence.Int64}
-		if cost, known := costs[k]; !known || cost != e.cost {
-			f.add("P5: the ledger has %d for attempt %d of %s, the attempt %d (recorded: %v)", e.cost, k.fence, k.task, cost, known)
-		}
-		delete(costs, k)
-	}
-	for k, cost := range costs {
-		f.add("P5: the ledger lacks attempt %d of %s, which has cost %d", k.fence, k.task, cost)
-	}
-	if spent != s.totals.spent || counted != s.totals.attempts || counted != attempts {
-		f.add("P5: totals say %d for %d attempts, the ledger %d for %d, and there are %d attempts", s.totals.spent, s.totals.attempts, spent, counted, attempts)
-	}
-	if budget > 0 && spent+reserved > budget+excess+charged {
-		f.add("P5: %d is spent and %d reserved of %d, though attempts went beyond their reservations by %d only", spent, reserved, budget, excess)
 	}
 }

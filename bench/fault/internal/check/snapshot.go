@@ -21,7 +21,7 @@ var ErrEmpty = errors.New("the file has no tables")
 type Snapshot struct {
 	tasks  map[string]*task
 	ledger []entry
-	totals struct{ spent, attempts int64 }
+	totals struct{ spent, assumed, attempts int64 }
 	counts map[string]int64
 	// left are the messages that wait, by id.
 	left             map[string]bool
@@ -36,9 +36,11 @@ type task struct {
 	isChain                                bool
 	chain, key, holder                     sql.NullString
 	attempts, retries, crashes, rejections int
-	cost                                   int64
+	cost, assumed                          int64
 	estimated                              bool
 	claimFence, claimReserved, place       sql.NullInt64
+	claimLastCost                          sql.NullInt64
+	claimAsked                             sql.NullBool
 	asked                                  request
 	result                                 string // JSON, empty when there is none
 	claims                                 []claim
@@ -82,15 +84,16 @@ type attempt struct {
 	Outcome   string `json:"outcome"`
 	Message   string `json:"message"`
 	Cost      int64  `json:"cost_microdollars"`
+	Assumed   int64  `json:"cost_assumed_microdollars"`
 	Estimated bool   `json:"cost_estimated"`
 	Late      bool   `json:"late"`
 }
 
 // entry is a row of the ledger.
 type entry struct {
-	cost, attempts int64
-	task           sql.NullString
-	fence          sql.NullInt64
+	cost, assumed, attempts int64
+	task                    sql.NullString
+	fence                   sql.NullInt64
 }
 
 // read reads the store at path. While nobody has it open, a copy is looked at,
@@ -162,13 +165,13 @@ func (s *Snapshot) fill(ctx context.Context, tx *sql.Tx) error {
 	bySeq := map[int64]*task{}
 	return errors.Join(
 		each(ctx, tx, `SELECT t.seq, t.id, t.state, t.outcome, t.version, t.fence, t.is_chain, t.chain, t.idempotency_key, t.claim_holder,
-			t.attempts, t.retries, t.crashes, t.rejections, t.cost, t.estimated, t.claim_fence, t.claim_reserved, t.place,
+			t.attempts, t.retries, t.crashes, t.rejections, t.cost, t.assumed, t.estimated, t.claim_fence, t.claim_reserved, t.claim_last_cost, t.claim_asked, t.place,
 			q.request, ifnull(r.result, '') FROM tasks t LEFT JOIN requests q ON q.task = t.seq LEFT JOIN results r ON r.task = t.seq`,
 			func(row *sql.Rows) error {
 				t := &task{}
 				var asked sql.NullString
 				err := row.Scan(&t.seq, &t.id, &t.state, &t.outcome, &t.version, &t.fence, &t.isChain, &t.chain, &t.key, &t.holder,
-					&t.attempts, &t.retries, &t.crashes, &t.rejections, &t.cost, &t.estimated, &t.claimFence, &t.claimReserved, &t.place,
+					&t.attempts, &t.retries, &t.crashes, &t.rejections, &t.cost, &t.assumed, &t.estimated, &t.claimFence, &t.claimReserved, &t.claimLastCost, &t.claimAsked, &t.place,
 					&asked, &t.result)
 				if err == nil {
 					err = json.Unmarshal([]byte(asked.String), &t.asked)
@@ -192,9 +195,9 @@ func (s *Snapshot) fill(ctx context.Context, tx *sql.Tx) error {
 			t.claims = append(t.claims, c)
 			return err
 		}),
-		each(ctx, tx, "SELECT cost, attempts, task, fence FROM ledger", func(row *sql.Rows) error {
+		each(ctx, tx, "SELECT cost, assumed, attempts, task, fence FROM ledger", func(row *sql.Rows) error {
 			var e entry
-			err := row.Scan(&e.cost, &e.attempts, &e.task, &e.fence)
+			err := row.Scan(&e.cost, &e.assumed, &e.attempts, &e.task, &e.fence)
 			s.ledger = append(s.ledger, e)
 			return err
 		}),
@@ -211,7 +214,7 @@ func (s *Snapshot) fill(ctx context.Context, tx *sql.Tx) error {
 			s.left[id] = true
 			return err
 		}),
-		tx.QueryRowContext(ctx, "SELECT spent, attempts FROM totals").Scan(&s.totals.spent, &s.totals.attempts),
+		tx.QueryRowContext(ctx, "SELECT spent, assumed, attempts FROM totals").Scan(&s.totals.spent, &s.totals.assumed, &s.totals.attempts),
 		tx.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM instances), (SELECT count(*) FROM slots)").Scan(&s.instances, &s.slots),
 	)
 }

@@ -13,6 +13,8 @@ import (
 type Witness struct {
 	path    string
 	budget  int64 // the largest there was; 0 means none
+	least   int64 // the smallest there was
+	cap     int64 // of a task without one, under a budget
 	excused map[string]bool
 
 	accepted   map[string]bool
@@ -22,19 +24,24 @@ type Witness struct {
 	messages   map[string]string
 	unexpected findings
 
-	prompts map[string]int // by mark
-	told    map[string]bool
-	fresh   []Prompt // since the last look
-	Resumed int
-	last    *Snapshot
+	prompts  map[string]int // by mark
+	answered map[string]answers
+	told     map[string]bool
+	fresh    []Prompt // since the last look
+	Resumed  int
+	last     *Snapshot
 }
+
+// answers are those of the model to the requests for a task: what they have cost
+// together, and the dearest.
+type answers struct{ cost, most int64 }
 
 // NewWitness returns one for the store at path. Tasks may fail with the classes
 // in excused whatever they were asked, for the fault explains them.
 func NewWitness(path string, excused ...string) *Witness {
 	w := &Witness{
 		path: path, excused: map[string]bool{}, accepted: map[string]bool{}, keys: map[string]string{}, cancelling: map[string]bool{},
-		states: map[string]Line{}, messages: map[string]string{}, prompts: map[string]int{}, told: map[string]bool{},
+		states: map[string]Line{}, messages: map[string]string{}, prompts: map[string]int{}, answered: map[string]answers{}, told: map[string]bool{},
 	}
 	for _, class := range excused {
 		w.excused[class] = true
@@ -62,7 +69,11 @@ func (w *Witness) Said(l Line) {
 	case OpCancelled, OpApproved, OpResult:
 		w.tell(l)
 	case OpBudgeting:
-		w.budget = max(w.budget, l.Amount)
+		w.budget, w.cap = max(w.budget, l.Amount), max(w.cap, l.Cap)
+		if w.least == 0 {
+			w.least = l.Amount
+		}
+		w.least = min(w.least, l.Amount)
 	case OpSent:
 		w.messages[l.ID] = l.Text
 	case OpFailed:
@@ -81,8 +92,15 @@ func (w *Witness) tell(l Line) {
 	w.states[l.ID] = l
 }
 
-// Asked takes down a prompt.
+// Asked takes down a request to the model.
 func (w *Witness) Asked(p Prompt) {
+	if p.Cost > 0 {
+		a := w.answered[p.Mark]
+		w.answered[p.Mark] = answers{a.cost + p.Cost, max(a.most, p.Cost)}
+	}
+	if p.Text == "" {
+		return
+	}
 	w.prompts[p.Mark]++
 	w.fresh = append(w.fresh, p)
 	if p.Resumed {
@@ -120,9 +138,7 @@ func (w *Witness) Look(ctx context.Context, live bool) (*Snapshot, []string, err
 			continue
 		}
 		w.told[id] = true // said once
-		if !s.unheard(w) {
-			f.add("P1: message %s was sent, does not wait and was told to nobody", id)
-		}
+		f.add("P1: message %s was sent, does not wait and was told to nobody", id)
 	}
 	if w.last != nil {
 		s.after(w.last, &f)
@@ -131,20 +147,6 @@ func (w *Witness) Look(ctx context.Context, live bool) (*Snapshot, []string, err
 	w.last, w.fresh = s, nil
 	slices.Sort(f)
 	return s, f, nil
-}
-
-// unheard reports whether a task was cancelled before its agent began with it:
-// the messages that it was given count as delivered all the same.
-func (s *Snapshot) unheard(w *Witness) bool {
-	for _, t := range s.tasks {
-		if t.state != "cancelled" || t.isChain || len(t.claims) <= w.prompts[t.mark] {
-			continue
-		}
-		if w.last == nil || w.last.tasks[t.id] == nil || !w.last.tasks[t.id].terminal() {
-			return true // since the last look
-		}
-	}
-	return false
 }
 
 // after checks what must not have changed since the snapshot before.
@@ -163,6 +165,7 @@ func (s *Snapshot) after(before *Snapshot, f *findings) {
 		if t.version < was.version || t.fence < was.fence || t.cost < was.cost || t.crashes < was.crashes || t.retries < was.retries || t.rejections < was.rejections || len(t.claims) < len(was.claims) {
 			f.add("P3: a counter of task %v went back: %+v, before %+v", t, t, was)
 		}
+		was.settled(t, f)
 		for i, c := range was.claims {
 			if i < len(t.claims) && c.attempt != nil && (t.claims[i].attempt == nil || *t.claims[i].attempt != *c.attempt) {
 				f.add("P5: attempt %d of task %v was changed", c.fence, t)
