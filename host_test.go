@@ -33,8 +33,9 @@ type hostConfig struct {
 	Tasks  []claudepool.Task
 	Chain  *claudepool.Chain
 	// The tasks follow the chain when so many of its steps have ended, and the
-	// host reports when so many tasks, steps included, have told their session.
-	Ended, Running int
+	// host reports when so many tasks, steps included, have told their session,
+	// and so many a cost.
+	Ended, Running, Paid int
 }
 
 // hostReport is the line that a host writes.
@@ -96,7 +97,7 @@ func beHost() (hostReport, error) {
 		if out.Chain, err = p.SubmitChain(ctx, *c.Chain, claudepool.ChainOptions{}); err != nil {
 			return out, err
 		}
-		if _, err := tasksUntil(ctx, p, func(_, ended int) bool { return ended == c.Ended }); err != nil {
+		if _, err := tasksUntil(ctx, p, func(now progress) bool { return now.ended == c.Ended }); err != nil {
 			return out, err
 		}
 	}
@@ -105,19 +106,22 @@ func beHost() (hostReport, error) {
 			return out, err
 		}
 	}
-	if out.Tasks, err = tasksUntil(ctx, p, func(running, _ int) bool { return running == c.Running }); err != nil {
+	if out.Tasks, err = tasksUntil(ctx, p, func(now progress) bool { return now.running == c.Running && now.paid >= c.Paid }); err != nil {
 		return out, err
 	}
 	out.Slots, err = p.FindSlots(ctx, claudepool.SlotFilter{})
 	return out, err
 }
 
-// tasksUntil returns the tasks that are no chains, once done holds for how many
-// of them have told their session and how many have ended.
-func tasksUntil(ctx context.Context, p *claudepool.Pool, done func(running, ended int) bool) ([]claudepool.TaskRecord, error) {
+// progress counts the tasks that have told their session or a cost, and those
+// that have ended.
+type progress struct{ running, paid, ended int }
+
+// tasksUntil returns the tasks that are no chains, once done holds for them.
+func tasksUntil(ctx context.Context, p *claudepool.Pool, done func(progress) bool) ([]claudepool.TaskRecord, error) {
 	for {
 		var tasks []claudepool.TaskRecord
-		running, ended := 0, 0
+		var now progress
 		for r, err := range p.Tasks(ctx, claudepool.TaskFilter{}) {
 			if err != nil {
 				return nil, err
@@ -127,19 +131,22 @@ func tasksUntil(ctx context.Context, p *claudepool.Pool, done func(running, ende
 			}
 			tasks = append(tasks, r)
 			if r.Claim != nil && r.Claim.SessionID != "" {
-				running++
+				now.running++
+			}
+			if r.Claim != nil && r.Claim.LastCost > 0 {
+				now.paid++
 			}
 			if r.State.Terminal() {
-				ended++
+				now.ended++
 			}
 		}
-		if done(running, ended) {
+		if done(now) {
 			return tasks, nil
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%d tasks run and %d have ended: %w", running, ended, ctx.Err())
+			return nil, fmt.Errorf("tasks have come to %+v: %w", now, ctx.Err())
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/claude"
 	"github.com/claudepool/claudepool/claudetest"
 )
 
@@ -75,5 +76,59 @@ func TestRealP1AKilledProgramLosesNothing(t *testing.T) {
 	}
 	if first != 1 {
 		t.Errorf("the model was asked for the first step %d times, want once", first)
+	}
+}
+
+// TestRealP5AKilledAttemptIsChargedWhatItHasTold kills a program while the second
+// request of a task is under way: the first is all that the task has cost, and its
+// cap is not used up by what nobody knows.
+func TestRealP5AKilledAttemptIsChargedWhatItHasTold(t *testing.T) {
+	cli := claudetest.CLI(t)
+	var slow atomic.Bool
+	slow.Store(true)
+	api := claudetest.NewAPI(t, func(r *claudetest.Request) claudetest.Reply {
+		switch {
+		case !slow.Load():
+			return claudetest.Text("done")
+		case r.Round == 0:
+			return claudetest.ToolUse("Bash", map[string]any{"command": "true", "description": "do nothing"}).Usage(claudetest.Usage{Input: 1000, Output: 100})
+		}
+		return claudetest.Hang()
+	})
+	iso := claudetest.Isolate(t, api)
+	c := newHost(t)
+	c.Path, c.Env, c.Config, c.Slots = cli, iso.Env, "", 1
+	c.Tasks = []claudepool.Task{{Prompt: "work", Overrides: claudepool.TaskOverrides{
+		AgentConfig: claudepool.AgentConfig{Model: "claude-sonnet-5", PermissionMode: claude.PermissionDontAsk, AllowedTools: []string{"Bash"}}, MaxCost: claudepool.USD(0.01),
+	}}}
+	c.Running, c.Paid = 1, 1
+	host, was := c.start(t)
+	kill(host)
+
+	s, err := c.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	slow.Store(false)
+	config, err := c.pool(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := build(t, config)
+	id := was.Tasks[0].ID
+	if res := wait(t, p, id); res.Outcome != claudepool.OutcomeOK || !res.Estimated {
+		t.Errorf("ended %s (%+v), estimated %v; want ok, estimated", res.Outcome, res.Failure, res.Estimated)
+	}
+	attempts, err := p.Attempts(t.Context(), id)
+	if err != nil || len(attempts) != 2 {
+		t.Fatalf("Attempts = %+v, %v; want two", attempts, err)
+	}
+	const first = 1000*2 + 100*10 // tokens at the list price, in microdollars
+	if a := attempts[0]; a.Outcome != claudepool.OutcomeLost || a.Cost != first || !a.Estimated || a.Assumed != 0 {
+		t.Errorf("the killed attempt is %+v, want lost, at the %v of its first request", a, claudepool.Microdollars(first))
+	}
+	if a := attempts[1]; a.Cost == 0 || a.Cost >= first || a.Estimated {
+		t.Errorf("the attempt after it is %+v, want what its one request has cost", a)
 	}
 }
