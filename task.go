@@ -165,7 +165,7 @@ type CrashPolicy string
 const (
 	CrashResume CrashPolicy = "resume" // continue the same session
 	CrashRerun  CrashPolicy = "rerun"  // start again from the beginning
-	CrashFail   CrashPolicy = "fail"   // the task has failed
+	CrashFail   CrashPolicy = "fail"   // the task has failed, if its agent was asked already
 )
 
 // CrashPolicies lists every crash policy.

@@ -22,6 +22,7 @@ const jsonType = "application/json"
 // budget is how the money stands.
 type budget struct {
 	Spent    claudepool.Microdollars  `json:"spent_microdollars"`
+	Assumed  claudepool.Microdollars  `json:"assumed_microdollars,omitempty"` // part of it; see claudepool.Attempt
 	Reserved claudepool.Microdollars  `json:"reserved_microdollars"`
 	Limit    claudepool.Microdollars  `json:"limit_microdollars"` // 0 means no limit
 	Left     *claudepool.Microdollars `json:"left_microdollars,omitempty"`
@@ -109,7 +110,7 @@ func contents(uri string, v any) (*sdk.ReadResourceResult, error) {
 
 func (s *Server) budget(ctx context.Context) (budget, error) {
 	st, err := s.pool.Status(ctx)
-	b := budget{Spent: st.TotalSpend, Reserved: st.Reserved, Limit: st.Budget, Window: s.pool.Config().Window}
+	b := budget{Spent: st.TotalSpend, Assumed: st.Assumed, Reserved: st.Reserved, Limit: st.Budget, Window: s.pool.Config().Window}
 	if b.Limit > 0 {
 		left := max(0, b.Limit-b.Spent-b.Reserved)
 		b.Left = &left

@@ -25,8 +25,12 @@ type serverInfo struct {
 
 func (o status) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d slots: %d idle, %d busy; tasks: %d running, %d pending, %d in review; %v spent, %v reserved",
-		o.TotalSlots, o.IdleSlots, o.BusySlots, o.RunningTasks, o.PendingTasks, o.PendingReviewTasks, o.TotalSpend, o.Reserved)
+	fmt.Fprintf(&b, "%d slots: %d idle, %d busy; tasks: %d running, %d pending, %d in review; %v spent",
+		o.TotalSlots, o.IdleSlots, o.BusySlots, o.RunningTasks, o.PendingTasks, o.PendingReviewTasks, o.TotalSpend)
+	if o.Assumed > 0 {
+		fmt.Fprintf(&b, " (%v of it assumed, for attempts that were cut off)", o.Assumed)
+	}
+	fmt.Fprintf(&b, ", %v reserved", o.Reserved)
 	if o.Budget > 0 {
 		fmt.Fprintf(&b, " of %v", o.Budget)
 	}

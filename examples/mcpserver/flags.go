@@ -104,6 +104,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		oneOf(claude.PermissionModes())+" (default plan, which only reads, but for what a task or a skill allows by name)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
 	f.BoolVar(&c.AllowBypass, "allow-bypass", false, "allow bypassPermissions, in --permission-mode and to tasks that ask for it")
 	both("b", "budget-usd", "what all tasks together may cost, in `dollars` (default: no limit)", dollars(&c.Budget))
+	both("", "task-budget-usd", "what a task may cost that has no cap of its own, in `dollars` (default: with --budget-usd an\n"+
+		"equal share of what is left, else no limit)", dollars(&c.DefaultCap))
 	both("", "budget-window", "which spending counts: `"+oneOf(claudepool.BudgetWindows())+"` (default run, or store with --store)", choice(&c.Window, claudepool.BudgetWindows()))
 	both("", "store", "the `file` that holds tasks, results and what was spent, so that they outlive the server; it is made\n"+
 		"if it is not there (default: none, they end with the server)", text(&o.store.path))
@@ -174,6 +176,8 @@ func (o *options) check(rest []string) error {
 		return fmt.Errorf("flag --slots: %d is below --min-slots, %d", c.Slots, c.MinSlots)
 	case c.Slots > c.MaxSlots:
 		return fmt.Errorf("flag --slots: %d is above --max-slots, %d", c.Slots, c.MaxSlots)
+	case c.Budget > 0 && c.DefaultCap > c.Budget:
+		return fmt.Errorf("flag --task-budget-usd: %v is above --budget-usd, %v", c.DefaultCap, c.Budget)
 	case c.Agent.PermissionMode == claude.PermissionBypass && !c.AllowBypass:
 		return fmt.Errorf("flag --permission-mode: %s also needs --allow-bypass, for the slots could then do everything you can", claude.PermissionBypass)
 	case o.store.path == "" && o.store.opts.Peer:

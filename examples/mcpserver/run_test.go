@@ -237,6 +237,8 @@ func TestBadFlagsAreNamed(t *testing.T) {
 		{[]string{"-e", ""}, "-e"},
 		{[]string{"-b", "0"}, "-b"},
 		{[]string{"--budget-usd", "-1"}, "-budget-usd"},
+		{[]string{"--task-budget-usd", "0"}, "-task-budget-usd"},
+		{[]string{"--task-budget-usd", "3", "--budget-usd", "2"}, "--task-budget-usd"},
 		{[]string{"--budget-usd", "NaN"}, "-budget-usd"},
 		{[]string{"--budget-usd", "Inf"}, "-budget-usd"},
 		{[]string{"--budget-usd", "1e-9"}, "-budget-usd"},
@@ -297,11 +299,11 @@ func TestFlagsHaveShortAndLongForms(t *testing.T) {
 	long := []string{"--slots", "3", "--model", "opus", "--effort", "low", "--budget-usd", "2.5", "--system-prompt", "be brief", "--permission-mode", "acceptEdits"}
 	short := []string{"-n", "3", "-m", "opus", "-e", "low", "-b", "2.5", "-s", "be brief", "-p", "acceptEdits"}
 	rest := []string{
-		"--budget-window", "day", "--drain-timeout", "9s", "--min-slots", "2", "--max-slots", "5", "--mcp-config", config,
+		"--budget-window", "day", "--task-budget-usd", "0.5", "--drain-timeout", "9s", "--min-slots", "2", "--max-slots", "5", "--mcp-config", config,
 		"--no-strict-mcp-config", "--working-dir", dir, "--claude", "/bin/claude", "--toolsets", "core, context", "--log-level", "warn",
 	}
 	want := claudepool.PoolConfig{
-		Slots: 3, MinSlots: 2, MaxSlots: 5, Budget: claudepool.USD(2.5), Window: claudepool.WindowDay, WorkDir: dir, ClaudePath: "/bin/claude", InheritMCP: true,
+		Slots: 3, MinSlots: 2, MaxSlots: 5, Budget: claudepool.USD(2.5), DefaultCap: claudepool.USD(0.5), Window: claudepool.WindowDay, WorkDir: dir, ClaudePath: "/bin/claude", InheritMCP: true,
 		Agent: claudepool.AgentConfig{
 			Model: "opus", Effort: claude.EffortLow, SystemPrompt: "be brief", PermissionMode: claude.PermissionAcceptEdits,
 			MCPServers: map[string]claude.MCPServer{"x": claude.MCPServer(`{"args":["a"],"command":"true"}`)},
