@@ -34,6 +34,9 @@ func faults() []fault {
 	return []fault{
 		{name: "kill", what: "SIGKILL of the host", share: 100, perLife: 50, round: killHost},
 		{name: "real", what: "the same with the real CLI", real: true, share: 100, perLife: 10, round: killRealHost},
+		{name: "real-slots", what: "SIGKILL of processes of slots, real CLIs", real: true, share: 20, perLife: 3, excused: []string{"launch"}, round: killRealSlots},
+		{name: "real-freeze", what: "SIGSTOP of processes of slots, real CLIs", real: true, share: 10, perLife: 2, excused: []string{"stalled", "launch"}, round: freezeRealSlots},
+		{name: "real-term", what: "SIGTERM of the host with real CLIs, and an upgrade of it", real: true, share: 20, perLife: 5, round: upgradeHost},
 		{name: "slots", what: "SIGKILL of processes of slots", share: 3, perLife: 3, excused: []string{"launch"}, round: killSlots},
 		{name: "freeze-slots", what: "SIGSTOP of processes of slots", share: 1, perLife: 2, excused: []string{"stalled", "launch"}, round: freezeSlots},
 		{name: "freeze-host", what: "SIGSTOP of the host for a minute, beside a peer", share: 1, perLife: 1, slow: true, prepare: shareStore, round: freezeHost, settle: asPeer},
@@ -79,25 +82,27 @@ func killHost(_ context.Context, l *life) error {
 	return nil
 }
 
-// killRealHost is killHost for processes that take seconds to start: in three of
-// four rounds an agent is at work.
+// killRealHost is killHost for processes that take most of a second to start: in
+// five of six rounds agents are at work.
 func killRealHost(_ context.Context, l *life) error {
+	before := l.turns.Load()
 	h, err := l.start(nil)
 	if err != nil {
 		return err
 	}
 	h.work()
-	if l.rand.IntN(4) > 0 {
-		h.asked(l.api.Count())
+	if l.rand.IntN(6) > 0 {
+		h.asked(before + 3 + l.rand.Int64N(5))
 	}
-	h.pass(l.some(1500 * time.Millisecond))
+	h.pass(l.some(time.Second))
 	h.kill()
 	return nil
 }
 
-// asked waits until the model is asked something that it was not asked before.
-func (r *running) asked(before int) {
-	for end := time.Now().Add(patience); r.l.api.Count() == before && time.Now().Before(end); {
+// asked waits until so many turns have begun. When there is no money for more they
+// never will, so it does not wait for long.
+func (r *running) asked(turns int64) {
+	for end := time.Now().Add(10 * time.Second); r.l.turns.Load() < turns && time.Now().Before(end); {
 		select {
 		case <-r.over:
 			return
@@ -118,27 +123,46 @@ func (r *running) leaders() ([]process, error) {
 	return of, err
 }
 
-// strike sends a signal to processes of slots, at random instants.
+// strike sends a signal to processes of slots at work, at random instants.
 func (l *life) strike(s syscall.Signal, times int, within time.Duration) error {
 	h, err := l.start(nil)
 	if err != nil {
 		return err
 	}
 	h.work()
+	return h.strike(s, times, within)
+}
+
+// strikeReal is strike for processes that take most of a second to start.
+func (l *life) strikeReal(s syscall.Signal, times int, within time.Duration) error {
+	before := l.turns.Load()
+	h, err := l.start(nil)
+	if err != nil {
+		return err
+	}
+	h.work()
+	h.asked(before + 2 + l.rand.Int64N(3))
+	return h.strike(s, times, within)
+}
+
+func (r *running) strike(s syscall.Signal, times int, within time.Duration) error {
 	for range times {
-		h.pass(l.some(within))
-		all, err := h.leaders()
+		r.pass(r.l.some(within))
+		all, err := r.leaders()
 		if err != nil {
 			return err
 		}
 		if len(all) > 0 {
-			syscall.Kill(all[l.rand.IntN(len(all))].pid, s) // it may have ended just now
+			syscall.Kill(all[r.l.rand.IntN(len(all))].pid, s) // it may have ended just now
 		}
 	}
-	if l.rand.IntN(2) == 0 {
-		h.tell(cmdDrain)
-	} else {
-		h.kill()
+	switch r.l.rand.IntN(3) {
+	case 0:
+		r.tell(cmdDrain)
+	case 1:
+		r.term()
+	default:
+		r.kill()
 	}
 	return nil
 }
@@ -152,6 +176,69 @@ func freezeSlots(_ context.Context, l *life) error {
 	return l.strike(syscall.SIGSTOP, 4, 150*time.Millisecond)
 }
 
+func killRealSlots(_ context.Context, l *life) error {
+	return l.strikeReal(syscall.SIGKILL, 6, 400*time.Millisecond)
+}
+
+// freezeRealSlots takes a start of the real CLI for no silence, however busy the
+// machine is, nor anything that it is asked here.
+func freezeRealSlots(_ context.Context, l *life) error {
+	l.config.Stall = 4 * time.Second
+	return l.strikeReal(syscall.SIGSTOP, 3, 400*time.Millisecond)
+}
+
+// upgradeHost replaces the program while it works: the host hands back what it
+// has not done, and another file goes on. In one of four rounds it is killed
+// while it does so.
+func upgradeHost(ctx context.Context, l *life) error {
+	before := l.turns.Load()
+	h, err := l.start(nil)
+	if err != nil {
+		return err
+	}
+	h.work()
+	if l.rand.IntN(4) > 0 {
+		h.asked(before + 1 + l.rand.Int64N(4))
+	}
+	h.pass(l.some(800 * time.Millisecond))
+	if l.rand.IntN(4) == 0 {
+		h.signal(syscall.SIGTERM)
+		h.pass(l.some(2 * handBackAfter))
+		h.kill()
+	} else {
+		h.term()
+		if err := l.handedBack(ctx, h); err != nil {
+			return err
+		}
+	}
+	return l.upgrade()
+}
+
+// handedBack checks that a host that has ended in good order holds nothing.
+func (l *life) handedBack(ctx context.Context, h *running) error {
+	if err := l.look(ctx, false); err != nil || !h.cmd.ProcessState.Success() {
+		return err
+	}
+	if s := &l.row.sums; s.Running > 0 || s.Orphaned > 0 {
+		l.row.find(l, fmt.Sprintf("P1: %d tasks run and %d are claimed after the host of round %d has handed them back", s.Running, s.Orphaned, l.round))
+	}
+	return nil
+}
+
+// upgrade has the next hosts run from another file than those before.
+func (l *life) upgrade() error {
+	b, err := os.ReadFile(l.program)
+	if err != nil {
+		return err
+	}
+	l.program = filepath.Join(l.dir, fmt.Sprintf("program-%d", l.round))
+	return os.WriteFile(l.program, b, 0o700)
+}
+
+// besideFrozen is for a host that shares the store with one that is stopped: that
+// one may be stopped while it writes.
+func besideFrozen(c *hostConfig) { c.FrozenPeer = true }
+
 // shareStore lets several hosts use the store at once.
 func shareStore(l *life) error { l.config.Peer = true; return nil }
 
@@ -160,12 +247,12 @@ func asPeer(c *hostConfig) { c.Peer = true }
 // freezeHost stops a host for longer than its claims last, while another goes on
 // and takes over its work; then it wakes up.
 func freezeHost(_ context.Context, l *life) error {
-	first, err := l.start(nil)
+	first, err := l.start(besideFrozen)
 	if err != nil {
 		return err
 	}
 	first.up()
-	second, err := l.start(nil)
+	second, err := l.start(besideFrozen)
 	if err != nil {
 		return err
 	}
@@ -184,7 +271,7 @@ func freezeHost(_ context.Context, l *life) error {
 // smallDisk puts the store on a file system of a few megabytes.
 func smallDisk(l *life) error {
 	umount, err := mountSmall(filepath.Dir(l.config.Store), 8)
-	l.umount = umount
+	l.umount, l.config.FullDisk = umount, true
 	return err
 }
 
@@ -263,7 +350,7 @@ func (l *life) shake(change func(*hostConfig)) error {
 // drain has a last host do all that is left, and looks at what came of it.
 func (l *life) drain(ctx context.Context, f fault) error {
 	h, err := l.start(func(c *hostConfig) {
-		c.Idle = true
+		c.Idle, c.Batch = true, 0
 		if f.settle != nil {
 			f.settle(c)
 		}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -41,11 +42,15 @@ type hostConfig struct {
 	Stall  time.Duration
 	// Idle makes no work of its own.
 	Idle bool
-	// Waiting bounds how many tasks wait.
-	Waiting int
+	// Waiting bounds how many tasks wait; Batch are submitted at once, however
+	// many that are.
+	Waiting, Batch int
 	// Again are the prompts of tasks to submit once more, by their keys.
 	Again map[string]string
 	Shaky *shakyConfig
+	// What is wrong with the store otherwise: the disk gets full, or a host that
+	// shares it is stopped.
+	FullDisk, FrozenPeer bool
 }
 
 // shakyConfig says how a host's store misbehaves.
@@ -61,7 +66,12 @@ type shakyConfig struct {
 const (
 	cmdDrain = "drain" // finish all work, close and exit
 	cmdClose = "close" // close at once and exit
+	cmdTerm  = "term"  // what a SIGTERM says: hand back what is not done soon, and exit
 )
+
+// handBackAfter is how long a host that drains after a SIGTERM waits for what
+// runs. Some of it ends in this time, and some does not.
+const handBackAfter = 300 * time.Millisecond
 
 // linesFD is the file that a host writes its lines to.
 const linesFD = 3
@@ -117,6 +127,12 @@ func (h *host) say(l check.Line) {
 
 func (h *host) run(ctx context.Context) error {
 	commands := make(chan string, 1)
+	terms := make(chan os.Signal, 1)
+	signal.Notify(terms, syscall.SIGTERM)
+	go func() { // ends with the program
+		<-terms
+		commands <- cmdTerm
+	}()
 	go func() { // ends with the program
 		in := bufio.NewScanner(os.Stdin)
 		for in.Scan() {
@@ -134,8 +150,12 @@ func (h *host) run(ctx context.Context) error {
 	h.say(check.Line{Op: check.OpBuilt})
 	h.waits.Go(func() { h.awaitTakeOver(ctx, opened) })
 	last, err := h.act(ctx, commands)
-	if err == nil && last == cmdDrain {
+	switch {
+	case err != nil:
+	case last == cmdDrain:
 		err = h.finish(ctx)
+	case last == cmdTerm:
+		err = h.handBack(ctx)
 	}
 	if err := errors.Join(err, h.pool.Close(), opened.Close()); err != nil {
 		return err
@@ -200,10 +220,18 @@ func (h *host) act(ctx context.Context, commands <-chan string) (string, error) 
 			return "", fmt.Errorf("submit what has the key %s again: %w", key, err)
 		}
 	}
+	for range h.cfg.Batch {
+		if err := h.submitSome(ctx); err != nil && !h.expected(err) {
+			return "", err
+		}
+	}
 	for {
 		pause := time.Duration(h.work.IntN(15)) * time.Millisecond
-		if h.cfg.Idle {
+		switch {
+		case h.cfg.Idle:
 			pause = time.Hour
+		case h.cfg.Real: // they take longer for everything
+			pause *= 10
 		}
 		select {
 		case c := <-commands:
@@ -222,7 +250,8 @@ func (h *host) expected(err error) bool {
 	_, budget := errors.AsType[*claudepool.BudgetExhausted](err)
 	_, invalid := errors.AsType[*claudepool.InvalidError](err)
 	return budget || invalid && h.shak != nil || errors.Is(err, claudepool.ErrNotInReview) || errors.Is(err, claudepool.ErrMailboxFull) ||
-		errors.Is(err, errShaky) || errors.Is(err, sqlitestore.ErrFull) || errors.Is(err, sqlitestore.ErrBusy)
+		h.cfg.Shaky != nil && h.cfg.Shaky.Fails > 0 && errors.Is(err, errShaky) ||
+		h.cfg.FullDisk && errors.Is(err, sqlitestore.ErrFull) || h.cfg.FrozenPeer && errors.Is(err, sqlitestore.ErrBusy)
 }
 
 func (h *host) step(ctx context.Context) error {
@@ -231,19 +260,11 @@ func (h *host) step(ctx context.Context) error {
 		return err
 	}
 	if st.PendingTasks+st.RunningTasks < h.cfg.Waiting && h.work.chance(60) {
-		if h.work.chance(15) {
-			return h.submitChain(ctx)
-		}
-		t := h.work.task(h.ids)
-		err := h.submit(ctx, t)
-		if err == nil && t.IdempotencyKey != "" && h.work.chance(30) {
-			err = h.submit(ctx, t)
-		}
-		return err
+		return h.submitSome(ctx)
 	}
 	cancel := 10
-	if h.cfg.Real && h.work.chance(98) {
-		cancel = 0 // they take longer for everything
+	if h.cfg.Real && h.work.chance(80) {
+		cancel = 0 // else few would ever be at work
 	}
 	switch n := h.work.IntN(100); {
 	case n < cancel:
@@ -258,6 +279,19 @@ func (h *host) step(ctx context.Context) error {
 		return h.pool.SetBudget(claudepool.Microdollars(h.cfg.Budget))
 	}
 	return nil
+}
+
+// submitSome submits a random task or chain, some of those with a key twice.
+func (h *host) submitSome(ctx context.Context) error {
+	if h.work.chance(15) {
+		return h.submitChain(ctx)
+	}
+	t := h.work.task(h.ids)
+	err := h.submit(ctx, t)
+	if err == nil && t.IdempotencyKey != "" && h.work.chance(30) {
+		err = h.submit(ctx, t)
+	}
+	return err
 }
 
 // submit submits a task and watches over it.
@@ -351,6 +385,14 @@ func (h *host) message(ctx context.Context) error {
 	}
 	h.say(check.Line{Op: check.OpSent, ID: m.ID, Text: text})
 	return nil
+}
+
+// handBack drains the pool: what does not end soon is for the next host.
+func (h *host) handBack(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, handBackAfter)
+	defer cancel()
+	_, err := h.pool.Drain(ctx)
+	return err
 }
 
 // finish waits until everything is done.

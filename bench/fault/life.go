@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,7 +54,9 @@ type life struct {
 	round   int
 	again   map[string]string // prompts of the latest tasks that have keys
 	row     *row
+	program string // that hosts are
 	api     *claudetest.API
+	turns   atomic.Int64 // that real CLIs have begun
 	umount  func() error
 	unread  []byte
 	found   map[string]bool
@@ -76,14 +79,14 @@ func (m *machine) newLife(f fault, n int, seed uint64, r *row) (_ *life, err err
 		return nil, err
 	}
 	l := &life{
-		dir: dir, rand: rand.New(rand.NewPCG(seed, uint64(n))), mark: envMark + "=" + dir, row: r,
+		dir: dir, rand: rand.New(rand.NewPCG(seed, uint64(n))), mark: envMark + "=" + dir, row: r, program: m.self,
 		witness: check.NewWitness(filepath.Join(dir, "store", "pool.db"), f.excused...), again: map[string]string{}, found: map[string]bool{}, within: m.gone,
 	}
 	l.config = hostConfig{
 		Seed: seed + uint64(n)<<32, Store: filepath.Join(dir, "store", "pool.db"), Slots: 4, Dir: filepath.Join(dir, "work"),
 		Claude: m.self, Config: filepath.Join(dir, "config"), Waiting: 24, Stall: time.Minute,
 	}
-	if n%3 == 2 {
+	if n%3 == 2 || f.real && n%2 == 1 {
 		l.config.Budget, l.config.Cap = budgetStart, 20_000
 	}
 	for _, d := range []string{"store", "work", "home", "tmp", "state"} {
@@ -96,7 +99,7 @@ func (m *machine) newLife(f fault, n int, seed uint64, r *row) (_ *life, err err
 		return nil, err
 	}
 	if f.real {
-		if l.api, err = claudetest.StartAPI(model(l.promptFile())); err != nil {
+		if l.api, err = claudetest.StartAPI(l.counted(model(l.promptFile()))); err != nil {
 			return nil, err
 		}
 		l.api.Keep(0)
@@ -107,7 +110,7 @@ func (m *machine) newLife(f fault, n int, seed uint64, r *row) (_ *life, err err
 		}
 		env = iso.Env
 		l.config.Claude, l.config.Real, l.config.Config = m.claude, true, iso.ConfigDir
-		l.config.Slots, l.config.Waiting = 3, 8
+		l.config.Waiting, l.config.Batch = 8, 6
 	}
 	l.config.Env = maps.Clone(env)
 	maps.Copy(l.config.Env, map[string]string{envMark: dir, envPrompts: l.promptFile(), "CLAUDE_CODE_MAX_RETRIES": "1"})
@@ -117,6 +120,16 @@ func (m *machine) newLife(f fault, n int, seed uint64, r *row) (_ *life, err err
 		}
 	}
 	return l, nil
+}
+
+// counted counts the turns of which a model is asked.
+func (l *life) counted(script claudetest.Script) claudetest.Script {
+	return func(r *claudetest.Request) claudetest.Reply {
+		if r.Round == 0 && r.Attempt == 1 {
+			l.turns.Add(1)
+		}
+		return script(r)
+	}
 }
 
 func (l *life) promptFile() string { return filepath.Join(l.dir, "prompts") }
@@ -162,10 +175,6 @@ func (l *life) start(change func(*hostConfig)) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	log, err := os.OpenFile(filepath.Join(l.dir, "log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -177,7 +186,7 @@ func (l *life) start(change func(*hostConfig)) (*running, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	r := &running{l: l, cmd: exec.Command(self), started: time.Now(), built: make(chan struct{}), busy: make(chan struct{}), over: make(chan struct{})}
+	r := &running{l: l, cmd: exec.Command(l.program), started: time.Now(), built: make(chan struct{}), busy: make(chan struct{}), over: make(chan struct{})}
 	r.cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(l.dir, "home"), "TMPDIR=" + filepath.Join(l.dir, "tmp"),
 		"CLAUDEPOOL_STATE_DIR=" + filepath.Join(l.dir, "state"), l.mark, envHost + "=" + string(text),
@@ -254,10 +263,24 @@ func (r *running) kill() { r.signal(syscall.SIGKILL); r.reap() }
 
 func (r *running) signal(s syscall.Signal) { r.cmd.Process.Signal(s) }
 
-// tell gives the host a command and waits for its end. A host that does not end
-// is killed, and that is a finding.
+// tell gives the host a command and waits for its end.
 func (r *running) tell(command string) {
 	_, err := io.WriteString(r.in, command+"\n")
+	r.ends(command)
+	if err != nil && r.cmd.ProcessState.Success() {
+		r.l.row.find(r.l, fmt.Sprintf("P8: host of round %d could not be told to %s: %v", r.l.round, command, err))
+	}
+}
+
+// term has the host hand back what it has not done, and waits for its end.
+func (r *running) term() {
+	r.signal(syscall.SIGTERM)
+	r.ends(cmdTerm)
+}
+
+// ends waits for the end of a host that was told to. One that does not end is
+// killed, and that is a finding.
+func (r *running) ends(command string) {
 	timer := time.AfterFunc(patience, func() {
 		r.note("P8: host of round %d does not end after %q", r.l.round, command)
 		r.signal(syscall.SIGQUIT) // its goroutines go into the log
@@ -266,9 +289,6 @@ func (r *running) tell(command string) {
 	})
 	r.reap()
 	timer.Stop()
-	if err != nil && r.cmd.ProcessState.Success() {
-		r.note("P8: host of round %d could not be told to %s: %v", r.l.round, command, err)
-	}
 }
 
 func (r *running) note(format string, args ...any) {

@@ -32,7 +32,7 @@ func roles() {
 
 func run() error {
 	rounds := flag.Int("rounds", 1000, "rounds of SIGKILL of a host; other faults have a share of them")
-	real := flag.Int("real-rounds", 50, "rounds with the real CLI")
+	real := flag.Int("real-rounds", 50, "rounds of SIGKILL of a host with the real CLI; other faults with it have a share of them")
 	path := flag.String("claude", "", "the real CLI (default: $"+claudetest.EnvCLI+", else claude in PATH)")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the work and of the instants")
 	dir := flag.String("store-dir", "", "where the stores are; those with violations stay (default: a temporary folder)")
@@ -66,12 +66,13 @@ func run() error {
 	var rows []*row
 	violations := 0
 	for _, f := range faults() {
-		n := max(1, *rounds*f.share/100)
+		of := *rounds
+		if f.real {
+			of = *real
+		}
+		n := (of*f.share + 99) / 100 // one at least, unless there are to be none
 		if f.slow {
 			n = min(n, 3)
-		}
-		if f.real {
-			n = *real
 		}
 		if n == 0 || *only != "" && *only != f.name {
 			continue

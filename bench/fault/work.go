@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/claudepool/claudepool"
@@ -36,8 +37,8 @@ func (w *work) chance(n int) bool { return w.IntN(100) < n }
 func (w *work) answers(mark string) string {
 	reply := fmt.Sprintf("[[reply:%s]]", check.Answer(mark))
 	wait := w.IntN(150)
-	if w.real && w.chance(50) {
-		wait *= 20 // so that it is killed while the model thinks
+	if w.real && w.chance(70) {
+		return w.takesLong(mark)
 	}
 	switch n := w.IntN(100); {
 	case n < 35:
@@ -56,6 +57,23 @@ func (w *work) answers(mark string) string {
 	return fmt.Sprintf("[[usage:3000,500]][[sleep:%dms]]%s", 2*wait, reply)
 }
 
+// takesLong is a prompt that a real CLI needs so long for that it is killed at it
+// more often than not: while the model thinks, or while a command runs, with
+// requests that are answered already or none.
+func (w *work) takesLong(mark string) string {
+	var does strings.Builder
+	for range w.IntN(4) {
+		fmt.Fprintf(&does, "[[bash:sleep 0.%d; echo a step]]", 1+w.IntN(9))
+		if w.chance(50) {
+			fmt.Fprintf(&does, "[[sleep:%dms]]", 100+w.IntN(700))
+		}
+	}
+	if does.Len() == 0 {
+		fmt.Fprintf(&does, "[[sleep:%dms]]", 500+w.IntN(2000))
+	}
+	return fmt.Sprintf("%s[[reply:%s]]", &does, check.Answer(mark))
+}
+
 // task returns a random task. Others are known to be there.
 func (w *work) task(others []claudepool.TaskID) claudepool.Task {
 	mark := w.mark()
@@ -64,6 +82,9 @@ func (w *work) task(others []claudepool.TaskID) claudepool.Task {
 		Priority: w.IntN(5) - 2,
 		Retry:    claudepool.RetryPolicy{Max: 1 + w.IntN(2), First: 5 * time.Millisecond, Most: 20 * time.Millisecond},
 		OnCrash:  one(w, "", "", claudepool.CrashResume, claudepool.CrashRerun, claudepool.CrashFail),
+	}
+	if w.real && w.chance(60) {
+		t.OnCrash = "" // resume: what only the real CLI can show
 	}
 	switch n := w.IntN(100); {
 	case n < 4:
@@ -90,6 +111,8 @@ func (w *work) task(others []claudepool.TaskID) claudepool.Task {
 	case n < 56 && len(others) > 0: // fails when that one has never begun
 		t.Session = claudepool.Session{Task: one(w, others...), Fork: w.chance(30)}
 		may = "ok,invalid"
+	case n < 60 && w.real: // enough, unless what is charged for lost attempts uses it up
+		t.Overrides.MaxCost, may = 50_000, "ok,budget"
 	}
 	if w.chance(25) {
 		t.IdempotencyKey = "key-" + mark
@@ -117,7 +140,7 @@ func (w *work) chain() claudepool.Chain {
 		c.Steps = []claudepool.ChainStep{step("a"), step("b"), step("c")}
 		c.Steps[1].Action.Prompt += " after {previous_output}"
 		c.Steps[2].Action.Prompt += " after {steps.a.output} and {previous_output}"
-		c.OneSession = w.chance(50)
+		c.OneSession = w.real || w.chance(50)
 	case 2: // a graph
 		c.Steps = []claudepool.ChainStep{step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c")}
 	case 3: // a list
