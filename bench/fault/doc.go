@@ -6,6 +6,6 @@
 // knows nothing of the pool's code reads the file, and compares it with what the
 // hosts said and with what the agents were asked. README.md says what is checked.
 //
-//	go run ./bench/fault                      # everything, about an hour
+//	go run ./bench/fault                      # everything, more than an hour
 //	go run ./bench/fault -rounds 100 -only kill
 package main

@@ -22,9 +22,11 @@ func TestMain(m *testing.M) {
 // seconds is for the command to say.
 func TestShortRun(t *testing.T) {
 	if testing.Short() {
-		t.Skip("-short: kills hosts for half a minute")
+		t.Skip("-short: kills hosts for a minute or two")
 	}
-	rounds := map[string]int{"kill": 30, "real": 2, "slots": 2, "freeze-slots": 1, "disk": 3, "clock": 3, "store": 3}
+	rounds := map[string]int{
+		"kill": 30, "real": 2, "real-slots": 1, "real-freeze": 1, "real-term": 2, "slots": 2, "freeze-slots": 1, "disk": 3, "clock": 3, "store": 3,
+	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -180,8 +180,8 @@ func killRealSlots(_ context.Context, l *life) error {
 	return l.strikeReal(syscall.SIGKILL, 6, 400*time.Millisecond)
 }
 
-// freezeRealSlots takes a start of the real CLI for no silence, however busy the
-// machine is, nor anything that it is asked here.
+// freezeRealSlots has a stall limit that neither the start of a real CLI on a busy
+// machine nor anything that it is asked here comes near.
 func freezeRealSlots(_ context.Context, l *life) error {
 	l.config.Stall = 4 * time.Second
 	return l.strikeReal(syscall.SIGSTOP, 3, 400*time.Millisecond)
