@@ -92,7 +92,7 @@ func killRealHost(_ context.Context, l *life) error {
 	}
 	h.work()
 	if l.rand.IntN(6) > 0 {
-		h.asked(before + 3 + l.rand.Int64N(5))
+		h.asked(before + 4 + l.rand.Int64N(5))
 	}
 	h.pass(l.some(time.Second))
 	h.kill()

@@ -263,7 +263,7 @@ func (h *host) step(ctx context.Context) error {
 		return h.submitSome(ctx)
 	}
 	cancel := 10
-	if h.cfg.Real && h.work.chance(80) {
+	if h.cfg.Real && h.work.chance(95) {
 		cancel = 0 // else few would ever be at work
 	}
 	switch n := h.work.IntN(100); {

@@ -83,7 +83,7 @@ func (w *work) task(others []claudepool.TaskID) claudepool.Task {
 		Retry:    claudepool.RetryPolicy{Max: 1 + w.IntN(2), First: 5 * time.Millisecond, Most: 20 * time.Millisecond},
 		OnCrash:  one(w, "", "", claudepool.CrashResume, claudepool.CrashRerun, claudepool.CrashFail),
 	}
-	if w.real && w.chance(60) {
+	if w.real && w.chance(80) {
 		t.OnCrash = "" // resume: what only the real CLI can show
 	}
 	switch n := w.IntN(100); {
