@@ -102,8 +102,15 @@ func (s *Snapshot) paid(f *findings, w *Witness) {
 		if t.known() > answered.cost {
 			f.add("P5: task %v is known to have cost %d, and the model has answered for %d", t, t.known(), answered.cost)
 		}
-		if missing := answered.cost - t.cost; missing > 2*cut*answered.most {
-			f.add("P5: the model has answered task %v for %d, which was charged %d in %d attempts, %d of them cut off", t, answered.cost, t.cost, len(t.claims), cut)
+		charged := t.cost
+		if c := t.claimLastCost.Int64; t.claimAsked.Bool { // what whoever takes over will charge
+			charged += c
+			if c == 0 {
+				charged += t.claimReserved.Int64
+			}
+		}
+		if answered.cost-charged > 2*cut*answered.most {
+			f.add("P5: the model has answered task %v for %d, which was charged %d in %d attempts, %d of them cut off", t, answered.cost, charged, len(t.claims), cut)
 		}
 	}
 }
