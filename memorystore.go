@@ -217,6 +217,13 @@ func (s *MemoryStore) selected(ctx context.Context, f TaskFilter) ([]*TaskRecord
 		return nil, err
 	}
 	defer s.mu.Unlock()
+	if f.Owner != "" && f.IdempotencyKey != "" {
+		if t := s.keys[ownerKey{f.Owner, f.IdempotencyKey}]; t != nil && f.Match(t.rec) {
+			t.shared = true
+			return []*TaskRecord{t.rec}, nil
+		}
+		return nil, nil
+	}
 	end := len(s.order)
 	if f.Before != "" {
 		end, _ = s.find(f.Before)

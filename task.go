@@ -367,6 +367,9 @@ type TaskFilter struct {
 	Tag    string
 	SlotID string
 	Owner  string
+	// IdempotencyKey selects the tasks that were submitted with it. With Owner
+	// there is at most one, and it is found quickly however many tasks there are.
+	IdempotencyKey string
 	// LeaseBefore selects tasks with a claim whose lease ends before it.
 	LeaseBefore time.Time
 	// Before is a cursor: only tasks with a smaller id, that is older ones.
@@ -381,6 +384,7 @@ func (f TaskFilter) Match(r *TaskRecord) bool {
 		(f.Tag == "" || slices.Contains(r.Task.Tags, f.Tag)) &&
 		(f.SlotID == "" || r.SlotID == f.SlotID) &&
 		(f.Owner == "" || r.Task.Owner == f.Owner) &&
+		(f.IdempotencyKey == "" || r.Task.IdempotencyKey == f.IdempotencyKey) &&
 		(f.Before == "" || r.ID < f.Before) &&
 		(f.LeaseBefore.IsZero() || r.Claim != nil && r.Claim.Lease.Before(f.LeaseBefore))
 }

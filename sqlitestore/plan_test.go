@@ -72,6 +72,8 @@ func statements(t *testing.T, s *Store) []string {
 		{Limit: 50},
 		{Limit: 50, Before: "x"},
 		{Limit: 50, Owner: "go", Before: "x"},
+		{Owner: "go", IdempotencyKey: "1"},
+		{Owner: "go", IdempotencyKey: "1", States: live, Tag: "tag", Before: "x", Limit: 1},
 		{States: live},
 		{States: live[:1], Limit: 50, Before: "x"},
 		{Tag: "tag", Limit: 50},

@@ -212,6 +212,12 @@ func filtered(f claudepool.TaskFilter) (query string, args []any) {
 		add("t.claim_fence IS NOT NULL AND t.claim_lease < ?", nanos(f.LeaseBefore))
 		index = "tasks_claimed"
 	}
+	if f.IdempotencyKey != "" {
+		add("t.idempotency_key = ?", f.IdempotencyKey)
+		if f.Owner != "" {
+			index = "tasks_key"
+		}
+	}
 	from, id := "tasks t", "t.id"
 	if index != "" {
 		from += " INDEXED BY " + index // few of all tasks are in it

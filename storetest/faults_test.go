@@ -190,6 +190,15 @@ var faults = map[string]struct {
 			return &sharing{s, map[claudepool.TaskID]claudepool.TaskRecord{}}
 		},
 	},
+	"does not look for keys": {
+		"list/an idempotency key selects what was submitted with it",
+		func(s claudepool.PoolStore) claudepool.PoolStore {
+			return &faulty{PoolStore: s, tasks: func(ctx context.Context, s claudepool.PoolStore, f claudepool.TaskFilter) iter.Seq2[claudepool.TaskRecord, error] {
+				f.IdempotencyKey = ""
+				return s.Tasks(ctx, f)
+			}}
+		},
+	},
 	"lists what is, not what was": {
 		"list/a listing shows tasks as they were when it began",
 		func(s claudepool.PoolStore) claudepool.PoolStore {

@@ -69,6 +69,45 @@ var listTests = []test{
 			t.Errorf("before an id that no task has: %v", got)
 		}
 	}},
+	{"an idempotency key selects what was submitted with it", func(t *testing.T, s *store) {
+		keyed := func(owner, key string) func(*claudepool.TaskRecord) {
+			return func(r *claudepool.TaskRecord) {
+				r.Task.Owner, r.Task.IdempotencyKey, r.Task.Tags = owner, key, []string{"x"}
+			}
+		}
+		s.create("a", keyed("me", "k"))
+		s.create("b", keyed("you", "k"))
+		s.create("c", keyed("me", "other"))
+		s.create("d", keyed("me", ""))
+		s.finish(s.claimIs("a"), 1) // it stays known by its key when it has ended
+		type filter = claudepool.TaskFilter
+		pending, completed := []claudepool.TaskState{claudepool.StatePending}, []claudepool.TaskState{claudepool.StateCompleted}
+		for _, c := range []struct {
+			name string
+			f    filter
+			want []claudepool.TaskID
+		}{
+			{"of an owner", filter{Owner: "me", IdempotencyKey: "k"}, []claudepool.TaskID{"a"}},
+			{"of anybody", filter{IdempotencyKey: "k"}, []claudepool.TaskID{"b", "a"}},
+			{"of another owner", filter{Owner: "you", IdempotencyKey: "other"}, nil},
+			{"that nobody has used", filter{Owner: "me", IdempotencyKey: "K"}, nil},
+			{"and the state", filter{Owner: "me", IdempotencyKey: "k", States: completed}, []claudepool.TaskID{"a"}},
+			{"and another state", filter{Owner: "me", IdempotencyKey: "k", States: pending}, nil},
+			{"and a tag", filter{Owner: "me", IdempotencyKey: "k", Tag: "x"}, []claudepool.TaskID{"a"}},
+			{"and another tag", filter{Owner: "me", IdempotencyKey: "k", Tag: "y"}, nil},
+			{"and a lease", filter{Owner: "me", IdempotencyKey: "k", LeaseBefore: at(1e6)}, nil},
+			{"before its task", filter{Owner: "me", IdempotencyKey: "k", Before: "a"}, nil},
+			{"after its task", filter{Owner: "me", IdempotencyKey: "k", Before: "b", Limit: 1}, []claudepool.TaskID{"a"}},
+		} {
+			if diff := cmp.Diff(c.want, s.ids(c.f)); diff != "" {
+				t.Errorf("a key %s (-want +got):\n%s", c.name, diff)
+			}
+		}
+		want := s.task("a")
+		if diff := cmp.Diff([]claudepool.TaskRecord{want}, s.list(filter{Owner: "me", IdempotencyKey: "k"}), equal); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	}},
 	{"the steps of a chain come right after it, whenever they are created", func(t *testing.T, s *store) {
 		for _, id := range []string{"task-b", "task-a", "task-c", "task-a.step-1", "task-b.step-1", "task-a.step-0", "task-aa"} {
 			s.create(id)

@@ -270,7 +270,7 @@ func (w *walker) compare(what string) {
 			w.t.Fatalf("%s%d tasks are %s, want %d", what, counts[state], state, states[state])
 		}
 	}
-	f := claudepool.TaskFilter{States: []claudepool.TaskState{oneOf(w, claudepool.TaskStates()...)}, Tag: oneOf(w, "", "x"), Owner: oneOf(w, "", "one"), Limit: w.IntN(20)}
+	f := claudepool.TaskFilter{States: []claudepool.TaskState{oneOf(w, claudepool.TaskStates()...)}, Tag: oneOf(w, "", "x"), Owner: oneOf(w, "", "one"), IdempotencyKey: oneOf(w, "", "", "k1"), Limit: w.IntN(20)}
 	var ids []claudepool.TaskID
 	for _, t := range w.m.byID() {
 		if f.Match(&t.TaskRecord) && (f.Limit == 0 || len(ids) < f.Limit) {
