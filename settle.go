@@ -197,11 +197,20 @@ func (a *attempt) result(state TaskState, v verdict, res claude.Result, at *Atte
 // storeTimeout after that. Meanwhile whoever waits for it takes on nothing else.
 func (p *Pool) write(t Transition) (TaskRecord, error) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(p.ctx))
-	defer cancel(nil)
+	ended := make(chan struct{})
 	stop := context.AfterFunc(p.ctx, func() {
-		time.AfterFunc(storeTimeout, func() { cancel(context.DeadlineExceeded) })
+		defer close(ended)
+		select {
+		case <-time.After(storeTimeout):
+			cancel(context.DeadlineExceeded)
+		case <-ctx.Done():
+		}
 	})
-	defer stop()
+	defer func() { // none of that is left when it returns
+		if cancel(nil); !stop() {
+			<-ended
+		}
+	}()
 	for try := 1; ; try++ {
 		r, err := p.store.Transition(ctx, t)
 		switch {
