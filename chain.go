@@ -121,6 +121,7 @@ type ChainOptions struct {
 	Owner          string
 	NotBefore      time.Time
 	QueueTimeout   time.Duration // until the chain, not each step, is first started
+	Call           *Call
 	// Admit, if set, is shown the chain as it will be stored, with the skills
 	// of its steps as their Definition. Its error refuses the chain.
 	Admit func(Chain) error

@@ -16,17 +16,12 @@ import (
 //
 // Skills are taken as they are now. After a crash or a restart the chain goes
 // on: steps that have completed are not run again.
+//
+// An idempotency key that was used for the same chain gets the first one's task,
+// also when its skills have been edited or removed since; for the rest see
+// [Pool.Submit].
 func (p *Pool) SubmitChain(ctx context.Context, c Chain, o ChainOptions) (TaskID, error) {
-	r, err := p.admitChain(ctx, c, o)
-	if err != nil {
-		return "", err
-	}
-	return p.createChain(ctx, r)
-}
-
-func (p *Pool) createChain(ctx context.Context, r TaskRecord) (TaskID, error) {
-	r, _, err := p.create(ctx, r)
-	return r.ID, err
+	return p.accept(ctx, TaskRecord{Task: o.task(c.String()), Chain: &c}, func() (TaskRecord, error) { return p.newChain(ctx, c, o) })
 }
 
 // ExecuteChain submits a chain and waits for its end. If ctx ends first, the
@@ -67,38 +62,32 @@ func (p *Pool) FanOutChains(ctx context.Context, all []Chain, o ChainOptions) ([
 	if len(all) == 0 {
 		return nil, invalidField("chains", "is empty")
 	}
-	records := make([]TaskRecord, len(all))
+	in := make([]admitted, len(all))
 	for i, c := range all {
 		each := o
 		if each.IdempotencyKey != "" {
 			each.IdempotencyKey += fmt.Sprintf("/%d", i)
 		}
-		r, err := p.admitChain(ctx, c, each)
+		var err error
+		in[i], err = p.admit(ctx, TaskRecord{Task: each.task(c.String()), Chain: &c}, func() (TaskRecord, error) { return p.newChain(ctx, c, each) })
 		if err != nil {
 			return nil, fmt.Errorf("chain %d of %d: %w", i, len(all), err)
 		}
-		records[i] = r
 	}
-	ids := make([]TaskID, len(all))
-	var created []TaskID // an idempotency key may name a chain that was there before
-	for i, r := range records {
-		id, err := p.createChain(ctx, r)
-		if err != nil {
-			p.cancelAll(context.WithoutCancel(ctx), created)
-			return nil, fmt.Errorf("chain %d of %d: %w", i, len(all), err)
-		}
-		if ids[i] = id; id == r.ID {
-			created = append(created, id)
-		}
-	}
-	return ids, nil
+	return p.createAll(ctx, "chain", in)
 }
 
-// admitChain checks a chain and makes the record to store.
-func (p *Pool) admitChain(ctx context.Context, c Chain, o ChainOptions) (TaskRecord, error) {
-	if err := p.open(); err != nil {
-		return TaskRecord{}, err
+// task returns the task that stands for a chain.
+func (o *ChainOptions) task(prompt string) Task {
+	return Task{
+		Prompt: prompt, Tags: slices.Clone(o.Tags), Priority: o.Priority, IdempotencyKey: o.IdempotencyKey,
+		Owner: o.Owner, Call: o.Call, NotBefore: o.NotBefore, QueueTimeout: o.QueueTimeout,
 	}
+}
+
+// newChain checks a chain that somebody submits, and that the budget can pay for
+// it, and makes the record to store.
+func (p *Pool) newChain(ctx context.Context, c Chain, o ChainOptions) (TaskRecord, error) {
 	stored := c.clone()
 	plan, err := stored.plan()
 	if err != nil {
@@ -120,10 +109,7 @@ func (p *Pool) admitChain(ctx context.Context, c Chain, o ChainOptions) (TaskRec
 	now := time.Now()
 	r := TaskRecord{
 		ID: TaskID(p.ids.Next("task", now)), Chain: stored, State: StatePending, Submitted: now, NotBefore: o.NotBefore,
-		Task: Task{
-			Prompt: stored.String(), Tags: slices.Clone(o.Tags), Priority: o.Priority, IdempotencyKey: o.IdempotencyKey,
-			Owner: o.Owner, NotBefore: o.NotBefore, QueueTimeout: o.QueueTimeout,
-		},
+		Task: o.task(stored.String()),
 	}
 	if r.Task.Owner == "" {
 		r.Task.Owner = defaultOwner

@@ -88,28 +88,33 @@ func (p *Pool) submitAll(ctx context.Context, tasks []Task, o FanOutOptions) ([]
 	case o.MaxCost < 0:
 		return nil, invalidField("max_budget_usd", "must not be negative")
 	}
-	if err := p.open(); err != nil {
-		return nil, err
-	}
 	var shared *Allowance
 	if o.MaxCost > 0 {
 		shared = &Allowance{ID: p.ids.Next("fanout", p.started), Limit: o.MaxCost}
 	}
-	for i := range tasks { // a look at all before the first is stored
-		if _, err := p.admit(ctx, tasks[i]); err != nil {
-			return nil, fmt.Errorf("task %d of %d: %w", i, len(tasks), err)
-		}
-	}
-	ids := make([]TaskID, len(tasks))
-	var created []TaskID // an idempotency key may name a task that was there before
-	for i, t := range tasks {
+	all := make([]admitted, len(tasks))
+	for i, t := range tasks { // a look at all before the first is stored
 		if shared != nil {
 			t.Allowance = shared
 		}
-		r, isNew, err := p.submit(ctx, t)
+		var err error
+		if all[i], err = p.admit(ctx, TaskRecord{Task: t}, func() (TaskRecord, error) { return p.newTask(ctx, t) }); err != nil {
+			return nil, fmt.Errorf("task %d of %d: %w", i, len(tasks), err)
+		}
+	}
+	return p.createAll(ctx, "task", all)
+}
+
+// createAll stores what was let in: all, or after an error none. What was there
+// before, by its idempotency key, is left alone. what is what they are.
+func (p *Pool) createAll(ctx context.Context, what string, all []admitted) ([]TaskID, error) {
+	ids := make([]TaskID, len(all))
+	var created []TaskID
+	for i, a := range all {
+		r, isNew, err := p.create(ctx, a)
 		if err != nil {
 			p.cancelAll(context.WithoutCancel(ctx), created)
-			return nil, fmt.Errorf("task %d of %d: %w", i, len(tasks), err)
+			return nil, fmt.Errorf("%s %d of %d: %w", what, i, len(all), err)
 		}
 		if ids[i] = r.ID; isNew {
 			created = append(created, r.ID)

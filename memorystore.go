@@ -116,7 +116,7 @@ func (s *MemoryStore) CreateTask(ctx context.Context, r TaskRecord) (TaskRecord,
 	key := ownerKey{rec.Task.Owner, rec.Task.IdempotencyKey}
 	if old := s.keys[key]; key.key != "" && old != nil {
 		if !old.rec.SameRequest(rec) {
-			return TaskRecord{}, false, fmt.Errorf("%w: %q of %q belongs to task %s", ErrKeyReused, key.key, key.owner, old.rec.ID)
+			return TaskRecord{}, false, keyReused(old.rec)
 		}
 		return old.rec.clone(), false, nil
 	}

@@ -27,6 +27,10 @@ func (t Task) clone() Task {
 	t.Tags = slices.Clone(t.Tags)
 	t.Overrides.AgentConfig = t.Overrides.AgentConfig.clone()
 	t.Env = maps.Clone(t.Env)
+	if t.Call != nil {
+		t.Call = new(*t.Call)
+		t.Call.Arguments = maps.Clone(t.Call.Arguments)
+	}
 	if t.Allowance != nil {
 		t.Allowance = new(*t.Allowance)
 	}

@@ -330,30 +330,22 @@ func (p *Pool) Ready(ctx context.Context) error {
 }
 
 // Submit stores a task and returns at once; from then on it cannot be lost.
-// Values that cannot work are refused as [*InvalidError], a cap that the budget
-// can never pay as [*BudgetExhausted], an idempotency key that belongs to
-// another prompt as [ErrKeyReused]. A second submission with the same key
-// returns the first one's task.
+//
+// An idempotency key that the owner has used names its task: the same request
+// gets the first one's task, whatever the budget, slots and sessions are now,
+// and another one is refused as [ErrKeyReused]. With a new key, or none, values
+// that cannot work are refused as [*InvalidError], and a cap that the budget can
+// never pay as [*BudgetExhausted].
 func (p *Pool) Submit(ctx context.Context, t Task) (TaskID, error) {
-	r, _, err := p.submit(ctx, t)
-	return r.ID, err
+	return p.accept(ctx, TaskRecord{Task: t}, func() (TaskRecord, error) { return p.newTask(ctx, t) })
 }
 
-// submit stores a task, and reports whether it is a new one.
-func (p *Pool) submit(ctx context.Context, t Task) (TaskRecord, bool, error) {
-	if err := p.open(); err != nil {
-		return TaskRecord{}, false, err
+// create stores a task that was let in, and reports whether it is a new one.
+func (p *Pool) create(ctx context.Context, a admitted) (TaskRecord, bool, error) {
+	if a.known {
+		return a.TaskRecord, false, nil
 	}
-	r, err := p.admit(ctx, t)
-	if err != nil {
-		return TaskRecord{}, false, err
-	}
-	return p.create(ctx, r)
-}
-
-// create stores a new task.
-func (p *Pool) create(ctx context.Context, r TaskRecord) (TaskRecord, bool, error) {
-	stored, created, err := p.store.CreateTask(ctx, r)
+	stored, created, err := p.store.CreateTask(ctx, a.TaskRecord)
 	if err != nil {
 		return TaskRecord{}, false, err
 	}
@@ -371,6 +363,11 @@ func (p *Pool) Run(ctx context.Context, t Task) (TaskResult, error) {
 	if err != nil {
 		return TaskResult{}, err
 	}
+	return p.attend(ctx, id)
+}
+
+// attend waits for a task, and cancels it when its caller has gone.
+func (p *Pool) attend(ctx context.Context, id TaskID) (TaskResult, error) {
 	r, err := p.Wait(ctx, id)
 	if ctx.Err() != nil {
 		p.abandon(ctx, id)

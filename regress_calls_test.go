@@ -234,11 +234,14 @@ func TestFanOutThatIsRefusedLeavesTasksOfOthersAlone(t *testing.T) {
 	running := submit(t, p, claudepool.Task{Prompt: "one", IdempotencyKey: "k1"})
 	<-b.begun
 	waiting := submit(t, p, claudepool.Task{Prompt: "two", IdempotencyKey: "k2"})
-	_, err := p.FanOut(t.Context(), []claudepool.Task{{Prompt: "new"}, {Prompt: "one", IdempotencyKey: "k1"}, {Prompt: "other", IdempotencyKey: "k2"}}, claudepool.FanOutOptions{})
+	_, err := p.FanOut(t.Context(), []claudepool.Task{
+		{Prompt: "new"}, {Prompt: "one", IdempotencyKey: "k1"}, {Prompt: "two", IdempotencyKey: "k2"},
+		{Prompt: "keyed", IdempotencyKey: "k3"}, {Prompt: "other", IdempotencyKey: "k3"}, // found out when the others are stored
+	}, claudepool.FanOutOptions{})
 	if !errors.Is(err, claudepool.ErrKeyReused) {
 		t.Fatalf("FanOut = %v, want ErrKeyReused", err)
 	}
-	want := map[string]claudepool.TaskState{"new": claudepool.StateCancelled, "one": claudepool.StateRunning, "two": claudepool.StatePending}
+	want := map[string]claudepool.TaskState{"new": claudepool.StateCancelled, "keyed": claudepool.StateCancelled, "one": claudepool.StateRunning, "two": claudepool.StatePending}
 	got := map[string]claudepool.TaskState{}
 	for r, err := range p.Tasks(t.Context(), claudepool.TaskFilter{}) {
 		if err != nil {

@@ -74,7 +74,7 @@ func TestSkillTask(t *testing.T) {
 	}
 	given := claudepool.Task{Tags: []string{"t"}, Overrides: claudepool.TaskOverrides{MaxCost: 5, AgentConfig: claudepool.AgentConfig{Model: "haiku", AllowedTools: []string{"Glob"}}}}
 	got, err := s.Task(nil, given)
-	want := claudepool.Task{Prompt: "Do.", Tags: []string{"t"}, Overrides: claudepool.TaskOverrides{MaxCost: 5, AgentConfig: claudepool.AgentConfig{
+	want := claudepool.Task{Prompt: "Do.", Call: &claudepool.Call{Skill: "s"}, Tags: []string{"t"}, Overrides: claudepool.TaskOverrides{MaxCost: 5, AgentConfig: claudepool.AgentConfig{
 		Model: "haiku", MaxTurns: 3, Tools: []string{"Read"}, AllowedTools: []string{"Grep", "Read", "Bash(/skills/s/run.sh *)", "Glob"},
 	}}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {

@@ -16,9 +16,56 @@ import (
 // defaultOwner is the owner of what a Go program submits.
 const defaultOwner = "go"
 
-// admit checks a task that somebody submits, and that the budget can pay for
+// admitted is a task to store, or the one that its idempotency key names.
+type admitted struct {
+	TaskRecord
+	known bool // it was stored before
+}
+
+// admit lets in what somebody submits. A key that the owner has used names its
+// task, whatever has become since of the budget, slots, skills and sessions that
+// it was submitted with: so that is settled before build, which checks a new
+// request and makes the record to store. Of asked it looks at what
+// [TaskRecord.SameRequest] does, and at the owner and the key.
+func (p *Pool) admit(ctx context.Context, asked TaskRecord, build func() (TaskRecord, error)) (admitted, error) {
+	if err := p.open(); err != nil {
+		return admitted{}, err
+	}
+	if key := asked.Task.IdempotencyKey; key != "" {
+		f := TaskFilter{Owner: cmp.Or(asked.Task.Owner, defaultOwner), IdempotencyKey: key, Limit: 1}
+		for old, err := range p.store.Tasks(ctx, f) {
+			switch {
+			case err != nil:
+				return admitted{}, fmt.Errorf("look for the task of the idempotency key %q: %w", key, err)
+			case !old.SameRequest(&asked):
+				return admitted{}, keyReused(&old)
+			}
+			return admitted{old, true}, nil
+		}
+	}
+	r, err := build()
+	return admitted{TaskRecord: r}, err
+}
+
+// keyReused is the error about the idempotency key of a task that somebody
+// gives to another request.
+func keyReused(r *TaskRecord) error {
+	return fmt.Errorf("%w: %q of %q belongs to task %s", ErrKeyReused, r.Task.IdempotencyKey, r.Task.Owner, r.ID)
+}
+
+// accept lets in what somebody submits, and stores it if it is new.
+func (p *Pool) accept(ctx context.Context, asked TaskRecord, build func() (TaskRecord, error)) (TaskID, error) {
+	a, err := p.admit(ctx, asked, build)
+	if err != nil {
+		return "", err
+	}
+	r, _, err := p.create(ctx, a)
+	return r.ID, err
+}
+
+// newTask checks a task that somebody submits, and that the budget can pay for
 // it, and makes the record to store.
-func (p *Pool) admit(ctx context.Context, t Task) (TaskRecord, error) {
+func (p *Pool) newTask(ctx context.Context, t Task) (TaskRecord, error) {
 	r, err := p.newRecord(ctx, TaskID(p.ids.Next("task", time.Now())), t)
 	if err != nil {
 		return TaskRecord{}, err

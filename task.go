@@ -2,6 +2,7 @@ package claudepool
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -62,11 +63,17 @@ type Task struct {
 	// dies. The zero value is [CrashResume].
 	OnCrash CrashPolicy `json:"on_crash,omitempty"`
 
-	// IdempotencyKey makes a second submission by the same owner return the
-	// first one's task. With another prompt it is an error.
+	// IdempotencyKey names the task among those of its owner: whoever submits
+	// again with it gets the first one's task, as long as the store has that,
+	// and nothing else is looked at. What asks for something else
+	// ([TaskRecord.SameRequest]) is [ErrKeyReused].
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 	// Owner is who asked. Empty means "go".
 	Owner string `json:"owner,omitempty"`
+	// Call is the skill or the workflow that the prompt came from, if any.
+	// [Skill.Task] and [Pool.InvokeWorkflow] set it; it changes nothing about
+	// what runs.
+	Call *Call `json:"call,omitempty"`
 	// Parent is the task on whose behalf this one runs, if any.
 	Parent TaskID `json:"parent,omitempty"`
 	// Allowance is a budget that this task shares with others, or nil.
@@ -74,6 +81,13 @@ type Task struct {
 	// Review holds the completed task back until somebody approves the result;
 	// see [Pool.ApproveResult]. Nil means that nobody is asked.
 	Review *ReviewPolicy `json:"review,omitempty"`
+}
+
+// Call is the use of a skill or of a workflow by its name.
+type Call struct {
+	Skill     string            `json:"skill,omitempty"`
+	Workflow  string            `json:"workflow,omitempty"`
+	Arguments map[string]string `json:"arguments,omitempty"`
 }
 
 // ReviewPolicy says how the work of a task is reviewed.
@@ -263,10 +277,16 @@ type TaskRecord struct {
 	Result *TaskResult
 }
 
-// SameRequest reports whether r and other ask for the same: the same prompt, or
-// chains with the same steps. Stores use it to tell a second submission from
-// the misuse of its idempotency key.
+// SameRequest reports whether r and other ask for the same: for the same prompt,
+// or the same chain. Two that came from a skill or a workflow ask for
+// the same if its name and the arguments are, for its text may have been edited
+// in between. Neither have the skills' texts in a chain a bearing on it, nor has
+// how a task is to be run. Stores use it to tell a second submission from the
+// misuse of its idempotency key.
 func (r *TaskRecord) SameRequest(other *TaskRecord) bool {
+	if a, b := r.Task.Call, other.Task.Call; a != nil && b != nil {
+		return a.Skill == b.Skill && a.Workflow == b.Workflow && maps.Equal(a.Arguments, b.Arguments)
+	}
 	return r.Task.Prompt == other.Task.Prompt && r.Chain.same(other.Chain)
 }
 

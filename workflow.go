@@ -107,15 +107,20 @@ func (w Workflow) validate() error {
 func (p *Pool) Workflows() *WorkflowRegistry { return p.cfg.Workflows }
 
 // InvokeWorkflow submits the chain that a workflow is now with these arguments,
-// as [Pool.SubmitChain] does. An unknown name is [ErrUnknownWorkflow].
+// as [Pool.SubmitChain] does. An unknown name is [ErrUnknownWorkflow]. An
+// idempotency key that was used for this workflow with these arguments gets the
+// first one's task, also when the workflow has been edited or removed since.
 func (p *Pool) InvokeWorkflow(ctx context.Context, name string, args map[string]string, o ChainOptions) (TaskID, error) {
-	w, err := p.cfg.Workflows.Workflow(name)
-	if err != nil {
-		return "", err
-	}
-	c, err := w.Chain(args)
-	if err != nil {
-		return "", err
-	}
-	return p.SubmitChain(ctx, c, o)
+	o.Call = &Call{Workflow: name, Arguments: args}
+	return p.accept(ctx, TaskRecord{Task: o.task("")}, func() (TaskRecord, error) {
+		w, err := p.cfg.Workflows.Workflow(name)
+		if err != nil {
+			return TaskRecord{}, err
+		}
+		c, err := w.Chain(args)
+		if err != nil {
+			return TaskRecord{}, err
+		}
+		return p.newChain(ctx, c, o)
+	})
 }

@@ -162,6 +162,35 @@ var createTests = []test{
 			}
 		}
 	}},
+	{"the same idempotency key must ask for the same skill, whatever its text", func(t *testing.T, s *store) {
+		keyed := func(prompt string, c *claudepool.Call) func(*claudepool.TaskRecord) {
+			return func(r *claudepool.TaskRecord) {
+				r.Task.Prompt, r.Task.IdempotencyKey, r.Task.Call = prompt, "key", c
+			}
+		}
+		call := func(skill, workflow, value string) *claudepool.Call {
+			return &claudepool.Call{Skill: skill, Workflow: workflow, Arguments: map[string]string{"a": value}}
+		}
+		s.create("a", keyed("one", call("s", "", "x")))
+		for _, c := range []struct {
+			name string
+			edit func(*claudepool.TaskRecord)
+			same bool
+		}{
+			{"the same", keyed("one", call("s", "", "x")), true},
+			{"another text of it", keyed("two", call("s", "", "x")), true},
+			{"its text alone", keyed("one", nil), true},
+			{"another text alone", keyed("two", nil), false},
+			{"another argument", keyed("one", call("s", "", "y")), false},
+			{"another skill", keyed("one", call("r", "", "x")), false},
+			{"a workflow of that name", keyed("one", call("", "s", "x")), false},
+		} {
+			r, created, err := s.CreateTask(t.Context(), newTask("b", c.edit))
+			if created || c.same && (err != nil || r.ID != "a") || !c.same && !errors.Is(err, claudepool.ErrKeyReused) {
+				t.Errorf("%s: CreateTask = %s, created %v, error %v; is it the same: %v", c.name, r.ID, created, err, c.same)
+			}
+		}
+	}},
 	{"an idempotency key belongs to its owner and its prompt", func(t *testing.T, s *store) {
 		keyed := func(owner, prompt string) func(*claudepool.TaskRecord) {
 			return func(r *claudepool.TaskRecord) {
@@ -221,7 +250,9 @@ func fullTask(t *testing.T) claudepool.Task {
 		WorkDir: "/work", Env: map[string]string{"A": "B"}, Isolation: claudepool.IsolationNone,
 		NotBefore: at(5), QueueTimeout: time.Hour, StallTimeout: 2 * time.Minute,
 		Retry: claudepool.RetryPolicy{Max: 1, First: 2, Most: 3}, OnCrash: claudepool.CrashRerun,
-		IdempotencyKey: "key", Owner: "me", Parent: "p", Allowance: &claudepool.Allowance{ID: "fan", Limit: 9e6},
+		IdempotencyKey: "key", Owner: "me", Parent: "p",
+		Call:      &claudepool.Call{Skill: "s", Workflow: "w", Arguments: map[string]string{"a": "b"}},
+		Allowance: &claudepool.Allowance{ID: "fan", Limit: 9e6},
 	}
 	wantFull(t, reflect.ValueOf(task), "Task")
 	return task
