@@ -340,6 +340,18 @@ func (p *Pool) Submit(ctx context.Context, t Task) (TaskID, error) {
 	return p.accept(ctx, TaskRecord{Task: t}, func() (TaskRecord, error) { return p.newTask(ctx, t) })
 }
 
+// Submitted returns the task that the idempotency key of t names already, and
+// reports whether there is one, so that a caller with checks of its own makes
+// them for new requests alone. It has the errors of [Pool.Submit] that are about
+// the key. For a t with a Call, the prompt may be empty.
+func (p *Pool) Submitted(ctx context.Context, t Task) (TaskID, bool, error) {
+	if err := p.usable(); err != nil {
+		return "", false, err
+	}
+	r, known, err := p.known(ctx, &TaskRecord{Task: t})
+	return r.ID, known, err
+}
+
 // create stores a task that was let in, and reports whether it is a new one.
 func (p *Pool) create(ctx context.Context, a admitted) (TaskRecord, bool, error) {
 	if a.known {

@@ -31,20 +31,30 @@ func (p *Pool) admit(ctx context.Context, asked TaskRecord, build func() (TaskRe
 	if err := p.open(); err != nil {
 		return admitted{}, err
 	}
-	if key := asked.Task.IdempotencyKey; key != "" {
-		f := TaskFilter{Owner: cmp.Or(asked.Task.Owner, defaultOwner), IdempotencyKey: key, Limit: 1}
-		for old, err := range p.store.Tasks(ctx, f) {
-			switch {
-			case err != nil:
-				return admitted{}, fmt.Errorf("look for the task of the idempotency key %q: %w", key, err)
-			case !old.SameRequest(&asked):
-				return admitted{}, keyReused(&old)
-			}
-			return admitted{old, true}, nil
-		}
+	if old, known, err := p.known(ctx, &asked); known || err != nil {
+		return admitted{old, known}, err
 	}
 	r, err := build()
 	return admitted{TaskRecord: r}, err
+}
+
+// known finds the task that the idempotency key of a request names, if it names
+// one. That it asked for something else is an error.
+func (p *Pool) known(ctx context.Context, asked *TaskRecord) (TaskRecord, bool, error) {
+	key := asked.Task.IdempotencyKey
+	if key == "" {
+		return TaskRecord{}, false, nil
+	}
+	for old, err := range p.store.Tasks(ctx, TaskFilter{Owner: cmp.Or(asked.Task.Owner, defaultOwner), IdempotencyKey: key, Limit: 1}) {
+		switch {
+		case err != nil:
+			return TaskRecord{}, false, fmt.Errorf("look for the task of the idempotency key %q: %w", key, err)
+		case !old.SameRequest(asked):
+			return TaskRecord{}, false, keyReused(&old)
+		}
+		return old, true, nil
+	}
+	return TaskRecord{}, false, nil
 }
 
 // keyReused is the error about the idempotency key of a task that somebody

@@ -277,12 +277,12 @@ type TaskRecord struct {
 	Result *TaskResult
 }
 
-// SameRequest reports whether r and other ask for the same: for the same prompt,
-// or the same chain. Two that came from a skill or a workflow ask for
-// the same if its name and the arguments are, for its text may have been edited
-// in between. Neither have the skills' texts in a chain a bearing on it, nor has
-// how a task is to be run. Stores use it to tell a second submission from the
-// misuse of its idempotency key.
+// SameRequest reports whether r and other ask for the same: the same prompt, or
+// the same chain. Two that came from a skill or a workflow ask for the same if
+// its name and the arguments are the same, for its text may have been edited in
+// between. The texts of the skills in a chain have no bearing on it either, nor
+// has how a task is to be run. Stores use it to tell a second submission from
+// the misuse of its idempotency key.
 func (r *TaskRecord) SameRequest(other *TaskRecord) bool {
 	if a, b := r.Task.Call, other.Task.Call; a != nil && b != nil {
 		return a.Skill == b.Skill && a.Workflow == b.Workflow && maps.Equal(a.Arguments, b.Arguments)

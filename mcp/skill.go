@@ -207,6 +207,14 @@ func (s *Server) runSkill(ctx context.Context, req *sdk.CallToolRequest, in skil
 	}
 	t.Overrides.Model = cmp.Or(in.Model, t.Overrides.Model)
 	t.Overrides.Effort = cmp.Or(in.Effort, t.Overrides.Effort)
+	t.Call = &claudepool.Call{Skill: in.Skill, Arguments: in.Arguments}
+	id, known, err := s.pool.Submitted(ctx, t)
+	if err != nil {
+		return report{}, err
+	}
+	if known { // also when the skill is gone
+		return s.attendReport(ctx, req, id)
+	}
 	sk, err := s.pool.Skills().Skill(in.Skill)
 	if err != nil {
 		return report{}, err
@@ -217,8 +225,7 @@ func (s *Server) runSkill(ctx context.Context, req *sdk.CallToolRequest, in skil
 	if err := s.taskWithinCeilings(ctx, ofSkill(sk.Name), t.Overrides); err != nil {
 		return report{}, err
 	}
-	id, err := s.pool.Submit(ctx, t)
-	if err != nil {
+	if id, err = s.pool.Submit(ctx, t); err != nil {
 		return report{}, err
 	}
 	r, err := s.attendReport(ctx, req, id)

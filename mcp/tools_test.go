@@ -3,6 +3,8 @@ package mcp_test
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -173,6 +175,57 @@ func TestIdempotencyKeyStartsNothingNew(t *testing.T) {
 	msg := f.refused(t, "pool_run", args{"prompt": "say other", "idempotency_key": "a"})
 	if !strings.Contains(msg, "another prompt") || !strings.Contains(msg, "choose another idempotency_key") {
 		t.Errorf("a key with another prompt: %q", msg)
+	}
+}
+
+func TestP1AKeyNamesItsTaskWhateverHasChanged(t *testing.T) {
+	t.Parallel()
+	dir, cfg := project(t)
+	cfg.Budget = 1_000_000
+	f := setup(t, cfg, mcp.Options{})
+	write(t, dir, "skills/greet/SKILL.md", "say {who}")
+	write(t, dir, "workflows/twice.yaml", "arguments: [who]\nsteps: [{name: a, value: \"say {who}\"}]")
+	all := map[string]args{
+		"pool_submit":          {"prompt": "say one"},
+		"pool_run":             {"prompt": "say one"},
+		"pool_fan_out":         {"prompts": []string{"say one", "say two"}},
+		"pool_submit_chain":    {"steps": prompts("say one", "say two")},
+		"pool_fan_out_chains":  {"chains": [][]args{prompts("say one")}},
+		"pool_skill_run":       {"skill": "greet", "arguments": args{"who": "you"}},
+		"pool_invoke_workflow": {"workflow": "twice", "arguments": args{"who": "you"}},
+	}
+	type ids struct {
+		TaskID  claudepool.TaskID       `json:"task_id"`
+		TaskIDs []claudepool.TaskID     `json:"task_ids"`
+		Results []claudepool.TaskResult `json:"results"`
+	}
+	want := map[string]ids{}
+	for tool, in := range all {
+		in["idempotency_key"] = tool
+		want[tool] = structured[ids](t, f.call(t, tool, in))
+	}
+	for tool := range all {
+		for _, id := range append(want[tool].TaskIDs, want[tool].TaskID) {
+			if id != "" {
+				f.call(t, "pool_wait", args{"task_ids": []claudepool.TaskID{id}})
+			}
+		}
+	}
+	for _, path := range []string{"skills", "workflows"} {
+		if err := os.RemoveAll(filepath.Join(dir, ".claude-pool", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.pool.SetBudget(1); err != nil {
+		t.Fatal(err)
+	}
+	for tool, in := range all {
+		got := structured[ids](t, f.call(t, tool, in))
+		if diff := cmp.Diff(want[tool], got); diff != "" {
+			t.Errorf("%s gave other tasks the second time (-first +second):\n%s", tool, diff)
+		}
+		in["idempotency_key"] = "new " + tool
+		f.refused(t, tool, in)
 	}
 }
 

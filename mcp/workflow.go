@@ -43,22 +43,8 @@ func (s *Server) addWorkflowTools() {
 		name: "pool_invoke_workflow", hints: works, input: overridesSchema,
 		about: "Queue the chain of a workflow, a chain kept in a file, and return its id at once.",
 	}, func(ctx context.Context, req *sdk.CallToolRequest, in invokeInput) (submitted, error) {
-		w, err := s.pool.Workflows().Workflow(in.Workflow)
-		if err != nil {
-			return submitted{}, err
-		}
-		c, err := w.Chain(in.Arguments)
-		if err != nil {
-			return submitted{}, err
-		}
-		if err := s.adapt(ctx, &c, in.work); err != nil {
-			return submitted{}, err
-		}
-		id, err := s.pool.SubmitChain(ctx, c, s.chainOptions(ctx, req, in.work))
-		if err != nil {
-			return submitted{}, fmt.Errorf("workflow %q: %w", w.Name, inSteps(err))
-		}
-		return submitted{id}, nil
+		id, err := s.invoke(ctx, req, in)
+		return submitted{id}, err
 	})
 	add(s, ToolsetChains, tool{
 		name: "pool_workflow_list", hints: reads, about: "The workflows, with their arguments and what is wrong with their files.",
@@ -73,4 +59,29 @@ func (s *Server) addWorkflowTools() {
 		}
 		return out, nil
 	})
+}
+
+// invoke submits the chain of a workflow.
+func (s *Server) invoke(ctx context.Context, req *sdk.CallToolRequest, in invokeInput) (claudepool.TaskID, error) {
+	o := s.chainOptions(ctx, req, in.work)
+	o.Call = &claudepool.Call{Workflow: in.Workflow, Arguments: in.Arguments}
+	id, known, err := s.pool.Submitted(ctx, claudepool.Task{Call: o.Call, IdempotencyKey: o.IdempotencyKey, Owner: o.Owner})
+	if known || err != nil { // also when the workflow is gone
+		return id, err
+	}
+	w, err := s.pool.Workflows().Workflow(in.Workflow)
+	if err != nil {
+		return "", err
+	}
+	c, err := w.Chain(in.Arguments)
+	if err != nil {
+		return "", err
+	}
+	if err := s.adapt(ctx, &c, in.work); err != nil {
+		return "", err
+	}
+	if id, err = s.pool.SubmitChain(ctx, c, o); err != nil {
+		return "", fmt.Errorf("workflow %q: %w", w.Name, inSteps(err))
+	}
+	return id, nil
 }
