@@ -48,6 +48,12 @@
 // learn of each other's changes within some 50 ms. They must be on one machine.
 // The locks end with the program, so that nothing has to be cleaned up.
 //
+// A file of an older release is brought up to date only by a program that has it
+// for itself alone at that moment: those of the older release would go on writing
+// by the old schema's meaning. Peers that come at once find one among them for
+// that, and the rest wait. As long as others have the file open a newcomer waits
+// for [Options].BusyTimeout, and then gets ErrInUse.
+//
 // # What goes
 //
 // Tasks that have ended are dropped beyond [Options].Retain, the oldest first, a

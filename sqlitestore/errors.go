@@ -15,7 +15,7 @@ import (
 // of these, and the step that failed has had no effect.
 var (
 	// ErrInUse says that another program has the file open, and one of the two
-	// without [Options.Peer].
+	// without [Options.Peer], or the file is of an older release.
 	ErrInUse = errors.New("file is in use by another program")
 	// ErrNotAStore says that the file is something else.
 	ErrNotAStore = errors.New("file is no task store")
@@ -91,6 +91,8 @@ func constraint(err error) bool {
 // openError puts the error of a system call into the words of this package.
 func openError(path string, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("task store %s: %w: %w", path, ErrReadOnly, err)
 	case errors.Is(err, syscall.ENOSPC):

@@ -2,7 +2,10 @@ package sqlitestore
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"runtime"
+	"time"
 )
 
 // SetContextTaken sets a key of the run context, and returns when the writer has
@@ -37,4 +40,36 @@ func Waits(s *Store) (waits int64, synchronous int, err error) {
 		return x.row("PRAGMA synchronous", nil, &synchronous)
 	}})
 	return s.disk.waits.Load(), synchronous, err
+}
+
+// Older is a file as a program has it, as a peer, that is of an older release: it
+// knows the first migration only.
+type Older struct{ s *Store }
+
+// OpenOlder opens a file, or makes one, as such a program.
+func OpenOlder(ctx context.Context, path string) (*Older, error) {
+	files, err := schemaFiles()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, opts: Options{Peer: true, BusyTimeout: time.Hour}}
+	if err := s.connect(ctx, files[:1]); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return &Older{s}, nil
+}
+
+// Conn is its connection to the database.
+func (o *Older) Conn() *sql.Conn { return o.s.tx.conn }
+
+// Close ends it.
+func (o *Older) Close() error { return o.s.release() }
+
+// Borrow has a file as a peer does that migrates it, until end.
+func Borrow(path string) (end func() error, err error) {
+	l, err := openLock(path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	return l.release, l.borrow()
 }

@@ -4,61 +4,47 @@ package sqlitestore
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// fileLock is held by who uses a store: by one, or by all who share it. It ends
-// with the program, however that ends.
-type fileLock struct{ f *os.File }
+// exclusive takes the lock for this program alone.
+func (l *fileLock) exclusive() error { return l.take(unix.LOCK_EX) }
 
-// lockFile takes the lock in a file of its own, where the holder writes down who
-// it is, for people.
-func lockFile(path string, shared bool) (*fileLock, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, openError(path, err)
+// shared takes the lock together with others.
+func (l *fileLock) shared() error { return l.take(unix.LOCK_SH) }
+
+// take takes the lock in another way than before, or gives it up. In between
+// nobody has it, so that others may: what was known of the file is to be looked
+// at again.
+func (l *fileLock) take(how int) error {
+	fd := int(l.f.Fd())
+	err := unix.Flock(fd, how|unix.LOCK_NB)
+	if err == nil {
+		return nil
 	}
-	how := unix.LOCK_EX
-	if shared {
-		how = unix.LOCK_SH
-	}
-	err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = inUse(f, shared)
-	} else if err == nil {
-		err = sign(f, shared)
+		err = ErrInUse
 	}
-	if err != nil {
-		return nil, errors.Join(openError(path, err), f.Close())
-	}
-	return &fileLock{f}, nil
+	return errors.Join(err, unix.Flock(fd, unix.LOCK_UN)) // not every system has lost it
 }
 
-// inUse says who has the lock.
-func inUse(f *os.File, shared bool) error {
-	text := make([]byte, 64)
-	n, _ := f.Read(text) // who it is is not always known
-	holder := "another program"
-	if who := strings.TrimSpace(string(text[:n])); who != "" {
-		holder = who
-	}
-	if shared {
-		return fmt.Errorf("%w: %s has it for itself alone; programs that share it must all say so", ErrInUse, holder)
-	}
-	return fmt.Errorf("%w: end %s first, or have all of them share it", ErrInUse, holder)
-}
-
-// sign writes down who has the lock, if that is one.
-func sign(f *os.File, shared bool) error {
-	if err := f.Truncate(0); err != nil || shared {
+// sign writes down who has the lock.
+func (l *fileLock) sign(who string) error {
+	if err := l.f.Truncate(0); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(f, "process %d\n", os.Getpid())
+	_, err := l.f.WriteAt([]byte(who), 0)
 	return err
 }
 
-func (l *fileLock) release() error { return l.f.Close() }
+// holder says who has signed.
+func (l *fileLock) holder() string {
+	text := make([]byte, 64)
+	n, _ := l.f.ReadAt(text, 0) // who it is is not always known
+	if who := strings.TrimSpace(string(text[:n])); who != "" {
+		return who
+	}
+	return somebody
+}

@@ -2,34 +2,34 @@ package sqlitestore
 
 import (
 	"errors"
-	"fmt"
-	"os"
 
 	"golang.org/x/sys/windows"
 )
 
-// fileLock is held by who uses a store: by one, or by all who share it. It ends
-// with the program, however that ends.
-type fileLock struct{ f *os.File }
+// exclusive takes the lock for this program alone.
+func (l *fileLock) exclusive() error { return l.take(windows.LOCKFILE_EXCLUSIVE_LOCK) }
 
-// lockFile takes the lock in a file of its own.
-func lockFile(path string, shared bool) (*fileLock, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, openError(path, err)
+// shared takes the lock together with others.
+func (l *fileLock) shared() error { return l.take(0) }
+
+// take takes the lock in another way than before, or gives it up. In between
+// nobody has it, so that others may: what was known of the file is to be looked
+// at again.
+func (l *fileLock) take(how uint32) error {
+	h := windows.Handle(l.f.Fd())
+	err := windows.UnlockFileEx(h, 0, 1, 0, &windows.Overlapped{})
+	if err != nil && !errors.Is(err, windows.ERROR_NOT_LOCKED) {
+		return err
 	}
-	how := uint32(windows.LOCKFILE_FAIL_IMMEDIATELY)
-	if !shared {
-		how |= windows.LOCKFILE_EXCLUSIVE_LOCK
-	}
-	err = windows.LockFileEx(windows.Handle(f.Fd()), how, 0, 1, 0, &windows.Overlapped{})
+	err = windows.LockFileEx(h, how|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &windows.Overlapped{})
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-		err = fmt.Errorf("%w: end that one first, or have all of them share it", ErrInUse)
+		return ErrInUse
 	}
-	if err != nil {
-		return nil, errors.Join(openError(path, err), f.Close())
-	}
-	return &fileLock{f}, nil
+	return err
 }
 
-func (l *fileLock) release() error { return l.f.Close() }
+// sign does nothing: the lock keeps others from reading the file.
+func (l *fileLock) sign(string) error { return nil }
+
+// holder says who has the lock, which nobody can know here.
+func (l *fileLock) holder() string { return somebody }

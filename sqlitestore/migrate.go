@@ -21,6 +21,56 @@ const applicationID = 0x636c706c
 // schemaFiles are the migrations, in order.
 func schemaFiles() ([]string, error) { return fs.Glob(migrations, "migrations/*.sql") }
 
+// upgrade brings the file to the newest schema. A peer does that only while it has
+// the file for itself alone: programs of an older release that have it open would
+// go on writing by the old one's meaning.
+func (s *Store) upgrade(ctx context.Context, conn *sql.Conn, files []string) error {
+	for s.opts.Peer {
+		// Nobody can change it while this store is one of the peers.
+		current, err := s.current(ctx, conn, files)
+		if err != nil {
+			return err
+		}
+		if current {
+			break
+		}
+		err = s.insist(ctx, inUse, func() error { return s.migrateAlone(ctx, conn, files) })
+		if inUse(err) {
+			return fmt.Errorf("task store %s: %w: it is of an older release, and other programs have it open: end them all, then start this one", s.path, err)
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.join(ctx); err != nil {
+			return err
+		}
+	}
+	return migrate(ctx, conn, files)
+}
+
+// migrateAlone migrates the file if nobody else has it open. It need not if
+// another newcomer was faster.
+func (s *Store) migrateAlone(ctx context.Context, conn *sql.Conn, files []string) error {
+	held := s.lock.borrow()
+	if held == nil {
+		return migrate(ctx, conn, files)
+	}
+	if current, err := s.current(ctx, conn, files); err != nil || current {
+		return err
+	}
+	return held
+}
+
+// current reports whether the file has the newest schema. It fails if the file is
+// not one that this program can use.
+func (s *Store) current(ctx context.Context, conn *sql.Conn, files []string) (bool, error) {
+	version, err := versionOf(ctx, conn, len(files))
+	if errors.Is(err, ErrNotAStore) || errors.Is(err, ErrNewer) {
+		err = fmt.Errorf("task store %s: %w", s.path, err)
+	}
+	return version == len(files), err
+}
+
 // migrate brings the file to the newest schema, in one transaction.
 func migrate(ctx context.Context, conn *sql.Conn, files []string) error {
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {

@@ -42,7 +42,8 @@ type Options struct {
 	// million, and 90 days. The money that they have cost stays in the ledger.
 	Retain claudepool.Retention
 	// BusyTimeout is how long a call waits for a lock that another program
-	// holds, before it fails with [ErrBusy]. Zero means 10 s.
+	// holds, before it fails with [ErrBusy]; and a peer that has a newer schema
+	// for the others to end, before it fails with [ErrInUse]. Zero means 10 s.
 	BusyTimeout time.Duration
 }
 
@@ -132,54 +133,11 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context) error {
-	if fi, err := os.Stat(s.path); err == nil {
-		switch {
-		case !fi.Mode().IsRegular():
-			return fmt.Errorf("task store %s: %w: it is no file", s.path, ErrNotAStore)
-		case fi.Size() > 0 && fi.Size() < smallest: // which SQLite would overwrite
-			return fmt.Errorf("task store %s: %w: it has only %d bytes", s.path, ErrNotAStore, fi.Size())
-		}
-	}
-	lock, err := lockFile(s.path+".lock", s.opts.Peer)
-	if err != nil {
-		return err
-	}
-	s.lock = lock
-	// Nobody else is to read it. An existing file is not opened here: to close
-	// it would end the locks that another store of this program has on it.
-	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	switch {
-	case err == nil:
-		err = f.Close()
-	case errors.Is(err, fs.ErrExist):
-		err = nil
-	}
-	if err != nil {
-		return openError(s.path, err)
-	}
-	if s.db, err = sql.Open("sqlite", s.dsn("_txlock=immediate")); err != nil {
-		return err
-	}
-	s.db.SetMaxOpenConns(1)
-	conn, err := s.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
 	files, err := schemaFiles()
 	if err != nil {
 		return err
 	}
-	// Before anything of it is changed.
-	if _, err := versionOf(ctx, conn, len(files)); errors.Is(err, ErrNotAStore) || errors.Is(err, ErrNewer) {
-		return fmt.Errorf("task store %s: %w", s.path, err)
-	} else if err != nil {
-		return err
-	}
-	s.tx = &tx{conn: conn, stmts: map[string]*sql.Stmt{}, limited: map[string]bool{}}
-	if err := s.useLog(ctx, conn); err != nil {
-		return err
-	}
-	if err := migrate(ctx, conn, files); err != nil {
+	if err := s.connect(ctx, files); err != nil {
 		return err
 	}
 	if s.disk, err = openDisk(s); err != nil {
@@ -200,6 +158,50 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
+// connect makes sure of the file, and that its schema is the one after files.
+func (s *Store) connect(ctx context.Context, files []string) error {
+	if fi, err := os.Stat(s.path); err == nil {
+		switch {
+		case !fi.Mode().IsRegular():
+			return fmt.Errorf("task store %s: %w: it is no file", s.path, ErrNotAStore)
+		case fi.Size() > 0 && fi.Size() < smallest: // which SQLite would overwrite
+			return fmt.Errorf("task store %s: %w: it has only %d bytes", s.path, ErrNotAStore, fi.Size())
+		}
+	}
+	if err := s.takeLock(ctx); err != nil {
+		return err
+	}
+	// Nobody else is to read it. An existing file is not opened here: to close
+	// it would end the locks that another store of this program has on it.
+	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	switch {
+	case err == nil:
+		err = f.Close()
+	case errors.Is(err, fs.ErrExist):
+		err = nil
+	}
+	if err != nil {
+		return openError(s.path, err)
+	}
+	if s.db, err = sql.Open("sqlite", s.dsn("_txlock=immediate")); err != nil {
+		return err
+	}
+	s.db.SetMaxOpenConns(1)
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	// Before anything of it is changed.
+	if _, err := s.current(ctx, conn, files); err != nil {
+		return err
+	}
+	s.tx = &tx{conn: conn, stmts: map[string]*sql.Stmt{}, limited: map[string]bool{}}
+	if err := s.useLog(ctx, conn); err != nil {
+		return err
+	}
+	return s.upgrade(ctx, conn, files)
+}
+
 // smallest is how many bytes a database has at least.
 const smallest = 512
 
@@ -208,26 +210,15 @@ const readers = 4
 
 // useLog lets the file have a write-ahead log.
 func (s *Store) useLog(ctx context.Context, conn *sql.Conn) error {
-	deadline := time.Now().Add(s.opts.BusyTimeout)
-	for {
-		var mode string
-		err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
-		switch {
-		case locked(err) && time.Now().Before(deadline):
-			// SQLite does not wait here for a peer that does the same.
-		case err != nil:
-			return err
-		case mode != "wal":
-			return fmt.Errorf("task store %s: its file system cannot hold a write-ahead log (journal mode is %s); use a local disk", s.path, mode)
-		default:
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(5 * time.Millisecond):
-		}
+	var mode string
+	// SQLite does not wait here for a peer that does the same.
+	err := s.insist(ctx, locked, func() error {
+		return conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
+	})
+	if err == nil && mode != "wal" {
+		return fmt.Errorf("task store %s: its file system cannot hold a write-ahead log (journal mode is %s); use a local disk", s.path, mode)
 	}
+	return err
 }
 
 // keptLog is how large the file of the log stays after it had to grow.

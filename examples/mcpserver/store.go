@@ -23,8 +23,8 @@ func (o storeOptions) open(ctx context.Context) (*sqlitestore.Store, error) {
 	switch {
 	case errors.Is(err, sqlitestore.ErrInUse) && !o.opts.Peer:
 		return nil, fmt.Errorf("flag --store: %w: servers share a file only if each of them says --peer", err)
-	case errors.Is(err, sqlitestore.ErrInUse):
-		return nil, fmt.Errorf("flag --peer: %w: servers share a file only if each of them says --peer", err)
+	case errors.Is(err, sqlitestore.ErrInUse): // the others do not share it, or the file needs an upgrade
+		return nil, fmt.Errorf("flag --peer: %w", err)
 	case err != nil:
 		return nil, fmt.Errorf("flag --store: %w", err)
 	}
