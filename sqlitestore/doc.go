@@ -78,6 +78,9 @@
 //   - [ErrFull]: calls fail until there is room, and then work again; nothing has
 //     to be started anew.
 //   - [ErrBusy]: another program has kept the file locked for longer than
-//     [Options].BusyTimeout, such as one that is in a transaction by hand. A call
-//     that waits for its turn meanwhile ends with its context.
+//     [Options].BusyTimeout, such as one that is in a transaction by hand, or a
+//     peer that was stopped (SIGSTOP, Ctrl-Z, a debugger) in the middle of a
+//     write. Its lock cannot be broken; on Linux the error says which process it
+//     is, whether it is stopped, and how to go on. Reading works all the same. A
+//     call that waits for its turn meanwhile ends with its context.
 package sqlitestore

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,7 +58,7 @@ func (s *Store) translate(err error) error {
 	case lib.SQLITE_CANTOPEN:
 		what, hint = ErrReadOnly, "its folder must exist, and be writable"
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
-		what, hint = ErrBusy, "it is one that reads or copies the database, or a peer that hangs"
+		what, hint = ErrBusy, cmp.Or(whoWrites(s.path), "it is one that reads or copies the database, or a peer that hangs")
 	case lib.SQLITE_IOERR:
 		if failed.Code() == lib.SQLITE_IOERR_WRITE && s.diskFull() {
 			what, hint = ErrFull, "make room; what could not be stored is tried again by a pool"

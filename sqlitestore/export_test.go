@@ -73,3 +73,13 @@ func Borrow(path string) (end func() error, err error) {
 	}
 	return l.release, l.borrow()
 }
+
+// SetContextAround sets a key of the run context, and calls a function in the
+// middle of that write.
+func SetContextAround(ctx context.Context, s *Store, key, value string, middle func()) error {
+	return s.do(ctx, func(x *tx) error {
+		_, err := x.change("INSERT OR REPLACE INTO context (key, value) VALUES (?, ?)", key, value)
+		middle()
+		return err
+	})
+}

@@ -29,13 +29,12 @@ const (
 	workerMode = "SQLITESTORE_WORKER_MODE"
 )
 
+// modes are what it does then.
+var modes = map[string]func(path, name string) error{"work": workOff, "toil": toil}
+
 func TestMain(m *testing.M) {
 	if path := os.Getenv(workerPath); path != "" {
-		work := workOff
-		if os.Getenv(workerMode) == "toil" {
-			work = toil
-		}
-		if err := work(path, os.Getenv(workerName)); err != nil {
+		if err := modes[os.Getenv(workerMode)](path, os.Getenv(workerName)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

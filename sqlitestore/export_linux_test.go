@@ -1,0 +1,7 @@
+package sqlitestore
+
+// What is read out of the files of /proc.
+var (
+	LockHolder = lockHolder
+	Blame      = blame
+)

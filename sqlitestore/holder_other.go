@@ -1,0 +1,6 @@
+//go:build !linux
+
+package sqlitestore
+
+// whoWrites is not known here.
+func whoWrites(string) string { return "" }
