@@ -71,6 +71,8 @@ func (p *Pool) drain(ctx context.Context) (DrainSummary, error) {
 	for _, id := range before {
 		r, err := p.store.Task(end, id)
 		switch {
+		case errors.Is(err, ErrUnknownTask): // it ended, and the store keeps few that have
+			sum.Finished++
 		case err != nil:
 			errs = append(errs, err)
 		case r.State == StatePending:

@@ -33,7 +33,11 @@ func (p *Pool) FanOut(ctx context.Context, tasks []Task, o FanOutOptions) (FanOu
 	unhook := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		stop()
-		time.AfterFunc(fanOutGrace, func() { giveUp(context.Cause(ctx)) })
+		select {
+		case <-time.After(fanOutGrace):
+			giveUp(context.Cause(ctx))
+		case <-wait.Done(): // all have ended
+		}
 	})
 	var g errgroup.Group // without a context: no failure ends the wait for the others
 	var mu sync.Mutex    // for OnDone and failed
@@ -64,7 +68,7 @@ func (p *Pool) FanOut(ctx context.Context, tasks []Task, o FanOutOptions) (FanOu
 		})
 	}
 	err = g.Wait()
-	if !unhook() {
+	if giveUp(nil); !unhook() {
 		<-stopped
 	}
 	out.Census = census(out.Results)

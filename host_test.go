@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -109,8 +110,24 @@ func beHost() (hostReport, error) {
 	if out.Tasks, err = tasksUntil(ctx, p, func(now progress) bool { return now.running == c.Running && now.paid >= c.Paid }); err != nil {
 		return out, err
 	}
-	out.Slots, err = p.FindSlots(ctx, claudepool.SlotFilter{})
+	out.Slots, err = slotsThatLive(ctx, p)
 	return out, err
+}
+
+// slotsThatLive returns the slots once each has a process.
+func slotsThatLive(ctx context.Context, p *claudepool.Pool) ([]claudepool.SlotStatus, error) {
+	for {
+		slots, err := p.FindSlots(ctx, claudepool.SlotFilter{})
+		starting := slices.ContainsFunc(slots, func(s claudepool.SlotStatus) bool { return s.PID == 0 })
+		if !starting || err != nil {
+			return slots, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("slots are %+v: %w", slots, ctx.Err())
+		}
+	}
 }
 
 // progress counts the tasks that have told their session or a cost, and those
