@@ -245,7 +245,8 @@ func (r Reply) writeError(w http.ResponseWriter) error {
 	return json.NewEncoder(w).Encode(map[string]any{"type": "error", "error": map[string]string{"type": kind, "message": msg}})
 }
 
-func (r Reply) tokens() Usage {
+// Tokens returns the token counts.
+func (r Reply) Tokens() Usage {
 	if r.usage != nil {
 		return *r.usage
 	}
@@ -277,7 +278,7 @@ func (r Reply) writeWhole(w http.ResponseWriter, req *Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(map[string]any{
 		"id": messageID(req), "type": "message", "role": "assistant", "model": req.Model, "content": blocks,
-		"stop_reason": r.stopReason(), "stop_sequence": nil, "usage": r.tokens(),
+		"stop_reason": r.stopReason(), "stop_sequence": nil, "usage": r.Tokens(),
 	})
 }
 

@@ -119,7 +119,7 @@ func (t *turn) play(req *Request, r Reply) ([]Block, *apiFailure, error) {
 	id := fmt.Sprintf("msg_%s_%d", s.conv.id[:8], len(s.conv.messages))
 	t.speaking = true
 	t.streamEvent(obj{"type": "message_start", "message": obj{"id": id, "type": "message", "role": "assistant", "model": req.Model, "content": []any{},
-		"stop_reason": nil, "stop_sequence": nil, "usage": Usage{Input: r.tokens().Input, Output: 1}}})
+		"stop_reason": nil, "stop_sequence": nil, "usage": Usage{Input: r.Tokens().Input, Output: 1}}})
 	blocks := make([]Block, 0, len(r.blocks))
 	for i, rb := range r.blocks {
 		b := Block{Type: rb.kind, Text: rb.text, Name: rb.name, Input: rb.input}
@@ -131,7 +131,7 @@ func (t *turn) play(req *Request, r Reply) ([]Block, *apiFailure, error) {
 			t.firstToken = max(time.Since(t.begun), time.Millisecond)
 		}
 		if err != nil {
-			return nil, nil, t.cutShort(req, id, b, said, r.tokens())
+			return nil, nil, t.cutShort(req, id, b, said, r.Tokens())
 		}
 		if err := t.assistant(req, id, b, false); err != nil {
 			return nil, nil, err
@@ -139,11 +139,11 @@ func (t *turn) play(req *Request, r Reply) ([]Block, *apiFailure, error) {
 		t.streamEvent(obj{"type": "content_block_stop", "index": i})
 		blocks = append(blocks, b)
 	}
-	t.streamEvent(obj{"type": "message_delta", "delta": obj{"stop_reason": r.stopReason(), "stop_sequence": nil}, "usage": r.tokens()})
+	t.streamEvent(obj{"type": "message_delta", "delta": obj{"stop_reason": r.stopReason(), "stop_sequence": nil}, "usage": r.Tokens()})
 	t.streamEvent(obj{"type": "message_stop"})
 	t.speaking = false
-	t.charge(req.Model, r.tokens(), time.Since(sent))
-	t.usage.add(r.tokens())
+	t.charge(req.Model, r.Tokens(), time.Since(sent))
+	t.usage.add(r.Tokens())
 	return blocks, nil, nil
 }
 

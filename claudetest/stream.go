@@ -45,7 +45,7 @@ func (r Reply) stream(ctx context.Context, w http.ResponseWriter, req *Request) 
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
 	s := &sse{w: w, f: http.NewResponseController(w), buf: make([]byte, 0, 4096)}
-	u := r.tokens()
+	u := r.Tokens()
 	s.event("message_start", `,"message":{"id":"`, messageID(req), `","type":"message","role":"assistant","model":`, quote(req.Model),
 		`,"content":[],"stop_reason":null,"stop_sequence":null,"usage":`, mustJSON(Usage{Input: u.Input, Output: 1, CacheRead: u.CacheRead, CacheCreation: u.CacheCreation}), `}`)
 	for i, b := range r.blocks {

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/claudepool/claudepool/bench/fault/internal/check"
@@ -29,37 +27,24 @@ func model(file string) claudetest.Script {
 				mark = m
 			}
 		}
-		p := check.Prompt{Mark: mark, Cost: answerCost(r.Prompt)}
+		reply := claudetest.Text(check.Answer(mark))
+		if strings.Contains(r.Prompt, "[[") {
+			reply = claudetest.Directives(r)
+		}
+		p := check.Prompt{Mark: mark, Cost: cost(reply.Tokens())}
 		if r.Round == 0 && r.Attempt == 1 {
 			p.Text, p.Resumed = r.Prompt, strings.Contains(r.Prompt, "Continue from where you left off.")
 		}
 		if err := writeDown(file, p); err != nil {
 			return claudetest.Text(fmt.Sprintf("the request cannot be written down: %v", err))
 		}
-		if strings.Contains(r.Prompt, "[[") {
-			return claudetest.Directives(r)
-		}
-		return claudetest.Text(check.Answer(mark))
+		return reply
 	}
 }
 
-// The list price of a token of the model that the slots ask for, in microdollars.
-const (
-	inputPrice  = 2
-	outputPrice = 10
-)
-
-var usageDirective = regexp.MustCompile(`\[\[usage:(\d+),(\d+)\]\]`)
-
-// answerCost returns what an answer to a prompt costs.
-func answerCost(prompt string) int64 {
-	in, out := claudetest.DefaultUsage.Input, claudetest.DefaultUsage.Output
-	if m := usageDirective.FindStringSubmatch(prompt); m != nil {
-		in, _ = strconv.Atoi(m[1]) // digits, and few
-		out, _ = strconv.Atoi(m[2])
-	}
-	return int64(in*inputPrice + out*outputPrice)
-}
+// cost returns what an answer costs in microdollars, at the list price of the
+// model that the slots ask for.
+func cost(u claudetest.Usage) int64 { return int64(2*u.Input + 10*u.Output) }
 
 // writeDown appends a request in one write, which no other process interrupts.
 func writeDown(file string, p check.Prompt) error {
