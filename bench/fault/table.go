@@ -61,6 +61,7 @@ func (r *row) add(l *life) {
 	}
 	t.Spent += s.Spent
 	t.Estimated += s.Estimated
+	t.Assumed += s.Assumed
 	t.Unasked += s.Unasked
 	r.sums = check.Sums{}
 }
@@ -68,19 +69,19 @@ func (r *row) add(l *life) {
 // table prints the rows.
 func table(w io.Writer, rows []*row) {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(out, "fault\trounds\taccepted\ttasks\tfinished\tpending\tfailed truthfully\tcancelled\tresumed\tattempts lost\tcharged\testimated\tnever asked\tviolations\tprocesses left\ttake-over\tgone\t")
+	fmt.Fprintln(out, "fault\trounds\taccepted\ttasks\tfinished\tpending\tfailed truthfully\tcancelled\tresumed\tattempts lost\tcharged\testimated\tassumed\tnever asked\tviolations\tprocesses left\ttake-over\tgone\t")
 	for _, r := range rows {
 		if r.skipped != "" {
 			fmt.Fprintf(out, "%s\tskipped: %s\t\n", r.name, r.skipped)
 			continue
 		}
 		t := &r.total
-		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t$%.2f\t$%.2f\t$%.2f\t%d\t%d\t%s\t%s\t\n", r.name, r.rounds, r.accepted, t.Tasks, t.Completed,
-			t.Pending+t.Running+t.Review, t.Failed, t.Cancelled, r.resumed, t.Lost, float64(t.Spent)/1e6, float64(t.Estimated)/1e6, float64(t.Unasked)/1e6,
+		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t$%.2f\t$%.2f\t$%.2f\t$%.2f\t%d\t%d\t%s\t%s\t\n", r.name, r.rounds, r.accepted, t.Tasks, t.Completed,
+			t.Pending+t.Running+t.Review, t.Failed, t.Cancelled, r.resumed, t.Lost, float64(t.Spent)/1e6, float64(t.Estimated)/1e6, float64(t.Assumed)/1e6, float64(t.Unasked)/1e6,
 			len(r.findings), r.left, spread(r.taken), spread(r.gone))
 	}
 	out.Flush()
-	fmt.Fprintln(w, "\nTasks include the steps of chains. Of what was charged a part is estimated, and of that a part is for tasks that no agent was ever asked.\nTake-over is from the start of a host until no claim of a dead one is left, gone from a host's\nend until none of its processes is left: median and most.")
+	fmt.Fprintln(w, "\nTasks include the steps of chains. Of what was charged a part is estimated, for attempts that were cut off. Of that a part is\nassumed, as no figure was seen, and a part is for tasks about which the model was never asked.\nTake-over is from the start of a host until no claim of a dead one is left, gone from a host's\nend until none of its processes is left: median and most.")
 	for _, r := range rows {
 		fmt.Fprintf(w, "%s: %s; failed:", r.name, r.what)
 		for _, class := range slices.Sorted(maps.Keys(r.by)) {

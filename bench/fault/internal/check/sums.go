@@ -6,9 +6,9 @@ type Sums struct {
 	// Lost counts the attempts that were lost or crashed, Orphaned the claims
 	// that are held.
 	Lost, Orphaned int
-	// Money in microdollars. Unasked is the part of Estimated that was charged
-	// for attempts at tasks of which no agent was ever asked.
-	Spent, Estimated, Unasked int64
+	// Money in microdollars. Assumed is the part of Estimated of which no figure
+	// was seen, Unasked that for tasks about which the model was never asked.
+	Spent, Estimated, Assumed, Unasked int64
 	// By counts the tasks that have failed by the class of their outcome.
 	By map[string]int
 }
@@ -40,6 +40,7 @@ func (s *Snapshot) Sums(w *Witness) Sums {
 				if a.Outcome == "lost" || a.Outcome == "crashed" {
 					out.Lost++
 				}
+				out.Assumed += a.Assumed
 				if a.Estimated {
 					out.Estimated += a.Cost
 					if w.prompts[t.mark] == 0 {
