@@ -23,10 +23,14 @@ func schemaFiles() ([]string, error) { return fs.Glob(migrations, "migrations/*.
 
 // upgrade brings the file to the newest schema. A peer does that only while it has
 // the file for itself alone: programs of an older release that have it open would
-// go on writing by the old one's meaning.
+// go on writing by the old one's meaning. A new file has no meaning yet.
 func (s *Store) upgrade(ctx context.Context, conn *sql.Conn, files []string) error {
 	for s.opts.Peer {
-		// Nobody can change it while this store is one of the peers.
+		// Nobody can change it while this store is one of the peers, but for
+		// what makes a new file.
+		if err := migrateNew(ctx, conn, files); err != nil {
+			return err
+		}
 		current, err := s.current(ctx, conn, files)
 		if err != nil {
 			return err
@@ -73,10 +77,29 @@ func (s *Store) current(ctx context.Context, conn *sql.Conn, files []string) (bo
 
 // migrate brings the file to the newest schema, in one transaction.
 func migrate(ctx context.Context, conn *sql.Conn, files []string) error {
+	return transact(ctx, conn, func() error { return migrateFrom(ctx, conn, files) })
+}
+
+// migrateNew does so with a file that has no schema yet.
+func migrateNew(ctx context.Context, conn *sql.Conn, files []string) error {
+	version, err := versionOf(ctx, conn, len(files))
+	if version != 0 || err != nil {
+		return nil // whoever looks next says what it is
+	}
+	return transact(ctx, conn, func() error {
+		if version, err := versionOf(ctx, conn, len(files)); version != 0 || err != nil {
+			return err // another newcomer was faster
+		}
+		return migrateFrom(ctx, conn, files)
+	})
+}
+
+// transact makes changes in one transaction.
+func transact(ctx context.Context, conn *sql.Conn, change func() error) error {
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	err := migrateFrom(ctx, conn, files)
+	err := change()
 	if err == nil {
 		_, err = conn.ExecContext(ctx, "COMMIT")
 	}

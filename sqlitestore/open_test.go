@@ -94,7 +94,7 @@ func TestPeersOpenTogether(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				s, err := sqlitestore.Open(t.Context(), path, sqlitestore.Options{Peer: true})
+				s, err := sqlitestore.Open(t.Context(), path, sqlitestore.Options{Peer: true, BusyTimeout: time.Hour})
 				if err != nil {
 					t.Error(err)
 					return
