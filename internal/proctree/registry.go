@@ -7,10 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-)
 
-// envStateDir names the registry folder, in place of the user's own.
-const envStateDir = "CLAUDEPOOL_STATE_DIR"
+	"github.com/claudepool/claudepool/internal/statedir"
+)
 
 // book is what a host program has written down: one file in the registry.
 type book struct {
@@ -57,18 +56,15 @@ func thisHost(token string) (hostID, error) {
 
 // registryDir returns the folder of this user's registry, which need not exist.
 func registryDir() (string, error) {
-	if dir := os.Getenv(envStateDir); dir != "" {
-		if !filepath.IsAbs(dir) {
-			return "", fmt.Errorf("%s=%s: make it an absolute path", envStateDir, dir)
-		}
-		return dir, nil
+	if dir, err := statedir.Given(); dir != "" || err != nil {
+		return dir, err
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && private(dir) == nil {
 		return filepath.Join(dir, "claudepool"), nil
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("no folder to write down process trees: set %s: %w", envStateDir, err)
+		return "", fmt.Errorf("no folder to write down process trees: set %s: %w", statedir.Env, err)
 	}
 	return filepath.Join(dir, "claudepool", "trees"), nil
 }
@@ -103,7 +99,7 @@ func (b book) write(path string) (err error) {
 	dir := filepath.Dir(path)
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write down the process trees, so that they can be ended after a crash: make %s a folder that only you can write to, or set %s to one: %w", dir, envStateDir, err)
+			err = fmt.Errorf("write down the process trees, so that they can be ended after a crash: make %s a folder that only you can write to, or set %s to one: %w", dir, statedir.Env, err)
 		}
 	}()
 	text, err := json.Marshal(b)
