@@ -1,0 +1,297 @@
+package worktree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/claudepool/claudepool/internal/filelock"
+)
+
+// CleanOptions say what is to be cleaned up.
+type CleanOptions struct {
+	// DryRun finds out what would be removed, and removes nothing.
+	DryRun bool
+	// Unused spares places that work began or ended in, and branches of work that
+	// began or was committed to, a shorter time ago.
+	Unused time.Duration
+}
+
+// Clean removes places that nobody has, branches of work that is merged or has
+// come to nothing, and recovery refs past their time. What a place has, and what
+// no other ref of a branch has, is put on recovery refs first; what cannot be kept
+// is not removed. It goes on after an error, and returns all of them with what was
+// removed.
+func (m *Manager) Clean(ctx context.Context, o CleanOptions) ([]Removal, error) {
+	// Branches first, as they are while the places are there.
+	branches, open, err := m.branches(ctx)
+	if err != nil {
+		return nil, err
+	}
+	recoveries, err := m.Recoveries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Removal
+	var errs []error
+	for _, kind := range []Kind{Worktree, Clone} {
+		numbers, err := m.numbers(kind)
+		errs = append(errs, err)
+		for _, n := range numbers {
+			r, err := m.cleanPlace(ctx, placeName(kind, n), kind, o)
+			if errors.Is(err, filelock.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			errs = append(errs, err)
+			if r != nil {
+				all = append(all, *r)
+			}
+		}
+	}
+	removed, err := m.cleanBranches(ctx, branches, open, o)
+	all, errs = append(all, removed...), append(errs, err)
+	removed, err = m.cleanRecoveries(ctx, recoveries, o)
+	return append(all, removed...), errors.Join(append(errs, err)...)
+}
+
+// cleanPlace removes a place if nobody has it.
+func (m *Manager) cleanPlace(ctx context.Context, name string, kind Kind, o CleanOptions) (_ *Removal, err error) {
+	p, lock, err := m.lockToEnd(ctx, name, kind)
+	if errors.Is(err, ErrNotOurs) {
+		m.log.InfoContext(ctx, "not removed", "error", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	idle := time.Since(p.mark.Used)
+	if idle < o.Unused {
+		return nil, nil
+	}
+	r := &Removal{Path: p.root, Why: "nobody has it"}
+	if w := p.mark.Work; w != nil {
+		r.Why = "nobody has it any more, and " + w.ID + " was left open in it"
+	}
+	if p.mark.Removing {
+		r.Why = "it was made or removed in part only"
+		if o.DryRun {
+			return r, nil
+		}
+		return r, p.remove()
+	}
+	s := p.newSalvage()
+	if s.k.dry = o.DryRun; o.DryRun {
+		if err = p.unlock(); err == nil {
+			err = s.foresee(ctx, p.checkout())
+		}
+	} else if err = p.repairLink(); err == nil {
+		_, err = p.endWith(ctx, s)
+	}
+	if err := errors.Join(append(s.broken, err)...); err != nil {
+		return nil, fmt.Errorf("%s is not removed: %w", p.root, err)
+	}
+	r.Recovery = s.k.refs
+	if o.DryRun {
+		return r, nil
+	}
+	return r, p.remove()
+}
+
+// remove removes a place whose content has been kept. Its mark goes last, so that
+// what is left when the program is killed is still known to be ours.
+func (p *Place) remove() error {
+	if !within(p.m.home, p.root) || p.root == p.m.home {
+		return fmt.Errorf("%w: %s", ErrNotOurs, p.root)
+	}
+	if _, err := readMark(p.gitDir, p.root); err != nil {
+		return err
+	}
+	p.mark.Removing = true
+	if err := p.writeMark(); err != nil {
+		return err
+	}
+	if err := removeBut(p.root, ".git"); err != nil {
+		return err
+	}
+	if err := removeBut(p.gitDir, markName); err != nil {
+		return err
+	}
+	if p.kind == Worktree {
+		if err := removeAll(p.root); err != nil {
+			return err
+		}
+		return removeAll(p.gitDir)
+	}
+	return removeAll(p.root)
+}
+
+// removeBut removes all that is in a folder, but for one name.
+func removeBut(dir, name string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == name {
+			continue
+		}
+		if err := removeAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// workBranch is a branch of work.
+type workBranch struct {
+	ref, tip string
+	used     time.Time
+}
+
+// branches lists the branches of work that are checked out nowhere, and those that
+// are open in a place.
+func (m *Manager) branches(ctx context.Context) (all []workBranch, open map[string]bool, err error) {
+	lines, err := m.repo.Lines(ctx, "for-each-ref", "--format=%(refname) %(objectname) %(committerdate:unix) %(worktreepath)", strings.TrimSuffix(branchPrefix, "/"))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, line := range lines {
+		part := strings.SplitN(line, " ", 4)
+		if len(part) != 4 {
+			return nil, nil, fmt.Errorf("git for-each-ref says %q", line)
+		}
+		if part[3] != "" {
+			continue
+		}
+		sec, err := strconv.ParseInt(part[2], 10, 64)
+		if err != nil {
+			return nil, nil, fmt.Errorf("git for-each-ref says %q", line)
+		}
+		all = append(all, workBranch{part[0], part[1], time.Unix(sec, 0)})
+	}
+	open = make(map[string]bool)
+	for _, kind := range []Kind{Worktree, Clone} {
+		numbers, err := m.numbers(kind)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, n := range numbers {
+			if p, err := m.find(placeName(kind, n), kind); err == nil && p.mark.Work != nil {
+				open[p.mark.Work.Branch] = true
+			}
+		}
+	}
+	return all, open, nil
+}
+
+// cleanBranches removes branches whose work is done.
+func (m *Manager) cleanBranches(ctx context.Context, branches []workBranch, open map[string]bool, o CleanOptions) ([]Removal, error) {
+	began, err := m.began(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name, err := m.target(ctx)
+	if err != nil || name == "" {
+		return nil, err
+	}
+	target, err := m.commit(ctx, "refs/heads/"+name)
+	if errors.Is(err, ErrUnknown) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []Removal
+	var errs []error
+	for _, b := range branches {
+		id := strings.TrimPrefix(b.ref, branchPrefix)
+		if at := began[id]; at.After(b.used) {
+			b.used = at
+		}
+		if open[b.ref] || time.Since(b.used) < o.Unused {
+			continue
+		}
+		how, err := m.merged(ctx, b.tip, target)
+		if err == nil && how != "" {
+			k := m.newKeeper("", id)
+			k.dry = o.DryRun
+			gone := true
+			if err = m.keepTip(ctx, k, b.ref, b.tip, target, "commits of a branch that was merged in another form"); err == nil && !o.DryRun {
+				gone, err = m.deleteBranch(ctx, b, id)
+			}
+			if err == nil && gone {
+				all = append(all, Removal{Branch: strings.TrimPrefix(b.ref, "refs/heads/"), Why: fmt.Sprintf(how, name), Recovery: k.refs})
+			}
+		}
+		errs = append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+// deleteBranch deletes a branch, unless somebody has begun to use it, or has moved
+// or deleted it, since it was looked at.
+func (m *Manager) deleteBranch(ctx context.Context, b workBranch, id string) (bool, error) {
+	same := func() (bool, error) {
+		now, err := m.branch(ctx, b.ref)
+		return err == nil && now.commit == b.tip && now.dir == "", err
+	}
+	if ok, err := same(); err != nil || !ok {
+		return false, err
+	}
+	commands := []string{"delete " + b.ref + " " + b.tip}
+	if _, err := m.repo.Run(ctx, "rev-parse", "--verify", "--quiet", workPrefix+id); err == nil {
+		commands = append(commands, "delete "+workPrefix+id)
+	}
+	err := updateRefs(ctx, m.repo, commands...)
+	if err == nil {
+		return true, nil
+	}
+	if ok, sameErr := same(); sameErr == nil && !ok && ctx.Err() == nil {
+		return false, nil
+	}
+	return false, err
+}
+
+// began tells when each work has begun.
+func (m *Manager) began(ctx context.Context) (map[string]time.Time, error) {
+	lines, err := m.repo.Lines(ctx, "for-each-ref", "--format=%(taggerdate:unix) %(refname)", strings.TrimSuffix(workPrefix, "/"))
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]time.Time)
+	for _, line := range lines {
+		at, ref, _ := strings.Cut(line, " ")
+		if sec, err := strconv.ParseInt(at, 10, 64); err == nil {
+			all[strings.TrimPrefix(ref, workPrefix)] = time.Unix(sec, 0)
+		}
+	}
+	return all, nil
+}
+
+// cleanRecoveries removes recovery refs past their time.
+func (m *Manager) cleanRecoveries(ctx context.Context, recoveries []Recovery, o CleanOptions) ([]Removal, error) {
+	var all []Removal
+	var commands []string
+	for _, r := range slices.Backward(recoveries) {
+		if r.Expires.IsZero() || time.Now().Before(r.Expires) {
+			continue
+		}
+		all = append(all, Removal{Ref: r.Ref, Why: "kept since " + r.Made.Format(time.DateOnly) + ": " + r.What})
+		commands = append(commands, "delete "+r.Ref)
+	}
+	if o.DryRun {
+		return all, nil
+	}
+	if err := updateRefs(ctx, m.repo, commands...); err != nil {
+		return nil, err
+	}
+	return all, nil
+}

@@ -1,0 +1,322 @@
+package worktree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/claudepool/claudepool/internal/git"
+)
+
+// listZ is the version of git that lists worktrees so that a name may have a line
+// feed. Older ones list such a one in pieces, each of which counts for nothing but
+// its branch.
+var listZ = git.Version{Major: 2, Minor: 36}
+
+// holder is a worktree that has a branch.
+type holder struct {
+	path   string
+	during string // what is going on there, for which its HEAD is elsewhere: "rebase", "bisect"
+}
+
+// holders returns the worktrees in which a branch is checked out, or will be when
+// what is going on there ends.
+func (c combiner) holders(ctx context.Context, ref string) ([]holder, error) {
+	args, end := []string{"worktree", "list", "--porcelain"}, "\n"
+	if !c.version.Less(listZ) {
+		args, end = append(args, "-z"), "\x00"
+	}
+	out, err := c.repo.Bytes(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	var all []holder
+	main := true
+	for record := range strings.SplitSeq(string(out), end+end) {
+		var path string
+		detached := false
+		for line := range strings.SplitSeq(record, end) {
+			key, value, _ := strings.Cut(line, " ")
+			switch key {
+			case "worktree":
+				path = value
+			case "branch":
+				if value == ref {
+					all = append(all, holder{path: path})
+				}
+			case "detached":
+				detached = true
+			}
+		}
+		if detached {
+			if during := unfinishedWith(c.gitFolder(path, main), ref); during != "" {
+				all = append(all, holder{path, during})
+			}
+		}
+		main = false
+	}
+	return all, nil
+}
+
+// gitFolder returns the git folder of a worktree; of one that cannot be looked at
+// it is none.
+func (c combiner) gitFolder(path string, main bool) string {
+	if main {
+		return c.repo.Dir()
+	}
+	text, err := os.ReadFile(filepath.Join(path, ".git"))
+	if err != nil {
+		return ""
+	}
+	dir := strings.TrimSpace(strings.TrimPrefix(string(text), "gitdir: "))
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(path, dir)
+	}
+	return dir
+}
+
+// unfinishedWith says what is going on in a worktree that will come back to a
+// branch, or move it, at its end.
+func unfinishedWith(gitDir, ref string) string {
+	if gitDir == "" {
+		return ""
+	}
+	for _, state := range []struct{ file, what string }{
+		{"rebase-merge/head-name", "rebase"},
+		{"rebase-apply/head-name", "rebase"},
+		{"rebase-merge/update-refs", "rebase"},
+		{"BISECT_START", "bisect"},
+	} {
+		text, err := os.ReadFile(filepath.Join(gitDir, state.file))
+		if err != nil {
+			continue
+		}
+		lines := strings.Split(string(text), "\n")
+		if slices.Contains(lines, ref) || slices.Contains(lines, strings.TrimPrefix(ref, branchRefs)) {
+			return state.what
+		}
+	}
+	return ""
+}
+
+// unfinished are the files and folders that git has while something is going on
+// that an outsider must not move on.
+var unfinished = []struct{ file, what string }{
+	{"MERGE_HEAD", "merge"}, {"CHERRY_PICK_HEAD", "cherry-pick"}, {"REVERT_HEAD", "revert"},
+	{"rebase-merge", "rebase"}, {"rebase-apply", "rebase"}, {"sequencer", "cherry-pick"},
+}
+
+// destination finds out where the target can be moved: in no checkout (empty), or
+// in the one that has it and can go with it.
+func (c combiner) destination(ctx context.Context, ref, before, after string, req MergeRequest) (string, error) {
+	all, err := c.holders(ctx, ref)
+	if err != nil || len(all) == 0 {
+		return "", err
+	}
+	for _, h := range all {
+		if h.during != "" {
+			return "", fmt.Errorf("%w: a %s of it is going on in %s: end that first", ErrCheckedOut, h.during, h.path)
+		}
+	}
+	if req.CheckedOut == Refuse {
+		return "", fmt.Errorf("%w in %s: switch that to another branch, or have it moved forward (%q)", ErrCheckedOut, all[0].path, FastForward)
+	}
+	if len(all) > 1 {
+		return "", fmt.Errorf("%w in %s and in %s: only one could be moved", ErrCheckedOut, all[0].path, all[1].path)
+	}
+	p, err := c.checkoutAt(ctx, all[0].path)
+	if err != nil {
+		return "", err
+	}
+	if err := p.idle(ctx); err != nil {
+		return "", err
+	}
+	return p.dir, p.rehearse(ctx, before, after)
+}
+
+// checkedOut is the checkout of a target.
+type checkedOut struct {
+	repo        git.Repo
+	dir, gitDir string
+}
+
+// checkoutAt looks at the worktree at a path.
+func (c combiner) checkoutAt(ctx context.Context, path string) (checkedOut, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return checkedOut{}, fmt.Errorf("%w in %s, which is not there: bring it back, or forget it with git worktree prune", ErrCheckedOut, path)
+	}
+	r := c.plain.In(path)
+	p := checkedOut{}
+	var err error
+	if p.dir, err = r.Run(ctx, "rev-parse", "--show-toplevel"); err != nil {
+		return p, fmt.Errorf("look at the checkout: %w", err)
+	}
+	p.dir = filepath.FromSlash(p.dir)
+	p.repo = r.In(p.dir)
+	if p.gitDir, err = p.repo.Run(ctx, "rev-parse", "--absolute-git-dir"); err != nil {
+		return p, fmt.Errorf("look at the checkout: %w", err)
+	}
+	return p, nil
+}
+
+// idle refuses a checkout in which something is going on.
+func (p checkedOut) idle(ctx context.Context) error {
+	for _, u := range unfinished {
+		if _, err := os.Lstat(filepath.Join(p.gitDir, u.file)); err == nil {
+			return fmt.Errorf("%w in %s, where a %s is going on: end that first", ErrCheckedOut, p.dir, u.what)
+		}
+	}
+	out, err := p.repo.Bytes(ctx, "ls-files", "-z", "--unmerged")
+	if err != nil {
+		return err
+	}
+	if len(out) > 0 {
+		return fmt.Errorf("%w in %s, where files have conflicts: resolve them first", ErrCheckedOut, p.dir)
+	}
+	return nil
+}
+
+// rehearse finds out whether the files could go from one commit to another, with
+// a copy of the index.
+func (p checkedOut) rehearse(ctx context.Context, from, to string) (err error) {
+	dir, err := os.MkdirTemp("", "claude-pool-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	index, err := p.repo.Run(ctx, "rev-parse", "--git-path", "index")
+	if err != nil {
+		return err
+	}
+	if !filepath.IsAbs(index) {
+		index = filepath.Join(p.dir, index)
+	}
+	text, err := os.ReadFile(index)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	copied := filepath.Join(dir, "index")
+	if err == nil {
+		if err := os.WriteFile(copied, text, 0o600); err != nil {
+			return err
+		}
+	}
+	r := p.repo.With("GIT_INDEX_FILE=" + copied)
+	if _, err := r.Succeeds(ctx, "update-index", "-q", "--refresh"); err != nil {
+		return err
+	}
+	return p.twoWay(ctx, r, from, to, "-n")
+}
+
+// forward moves index and files from one commit to another. git refuses, and
+// changes nothing, when there are local changes in files that differ.
+func (p checkedOut) forward(ctx context.Context, from, to string) error {
+	// Files of the same text but another time are not changed.
+	if _, err := p.repo.Succeeds(ctx, "update-index", "-q", "--refresh"); err != nil {
+		return err
+	}
+	return p.twoWay(ctx, p.repo, from, to)
+}
+
+// twoWay has git bring index and files from one commit to another.
+func (p checkedOut) twoWay(ctx context.Context, r git.Repo, from, to string, options ...string) error {
+	// Newer versions overwrite ignored files.
+	unknown, err := p.unknown(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	if len(unknown) > 0 {
+		return p.inTheWay(unknown)
+	}
+	_, refused := r.Run(ctx, append(append([]string{"read-tree", "-m", "-u"}, options...), from, to)...)
+	if git.ExitCode(refused) <= 0 {
+		return refused
+	}
+	names, err := p.changed(ctx, from, to)
+	if err != nil || len(names) == 0 {
+		return errors.Join(refused, err)
+	}
+	return p.inTheWay(names)
+}
+
+func (p checkedOut) inTheWay(names []string) error {
+	return fmt.Errorf("%w in %s: %s: commit them there, or move them away, first", ErrInTheWay, p.dir, strings.Join(names, ", "))
+}
+
+// changed lists the files that differ between two commits and have local changes.
+func (p checkedOut) changed(ctx context.Context, from, to string) ([]string, error) {
+	diff := []string{"diff", "-z", "--name-only", "--no-renames", "--no-ext-diff", "--ignore-submodules=all"}
+	differ, err := p.repo.Fields(ctx, append(diff, from, to)...)
+	if err != nil {
+		return nil, err
+	}
+	local, err := p.repo.Fields(ctx, append(diff, from)...)
+	if err != nil {
+		return nil, err
+	}
+	staged, err := p.repo.Fields(ctx, append(diff, "--cached", from)...)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, name := range append(local, staged...) {
+		// A file may be where a folder is to be, or the other way round.
+		if slices.ContainsFunc(differ, func(d string) bool {
+			return d == name || strings.HasPrefix(d, name+"/") || strings.HasPrefix(name, d+"/")
+		}) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// unknown lists the files that are where one commit has something that the other
+// has not, and that git does not know, be they ignored or not.
+func (p checkedOut) unknown(ctx context.Context, from, to string) ([]string, error) {
+	added, err := p.repo.Fields(ctx, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", from, to)
+	if err != nil {
+		return nil, err
+	}
+	var there []string
+	for _, name := range added {
+		if taken := p.taken(name); taken != "" {
+			there = append(there, taken)
+		}
+	}
+	slices.Sort(there)
+	there = slices.Compact(there)
+	var names []string
+	for some := range slices.Chunk(there, 100) { // a command has only so much room
+		args := append([]string{"ls-files", "-z", "--others", "--"}, some...)
+		files, err := p.repo.With("GIT_LITERAL_PATHSPECS=1").Fields(ctx, args...)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, files...)
+	}
+	return names, nil
+}
+
+// taken returns what is there already of a path: itself, or what is no folder and
+// is where one of its folders would be; or nothing.
+func (p checkedOut) taken(name string) string {
+	for i := range len(name) + 1 {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		info, err := os.Lstat(filepath.Join(p.dir, filepath.FromSlash(name[:i])))
+		switch {
+		case err != nil:
+			return "" // nor is what would be in it
+		case !info.IsDir() || i == len(name):
+			return name[:i]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,174 @@
+package worktree
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/claudepool/claudepool/internal/git"
+)
+
+// moveTime bounds the move of a target, which is not to be ended half-way. It is
+// long for checkouts whose files go through filters.
+const moveTime = 10 * time.Minute
+
+// move moves the target from one commit to another, if it is still there, and
+// returns the checkout that has gone with it. What cannot move is as it was.
+func (c combiner) move(ctx context.Context, ref, before, after string, req MergeRequest) (string, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTime)
+	defer cancel()
+	place, err := c.destination(ctx, ref, before, after, req)
+	if err != nil {
+		return "", c.orMoved(ctx, ref, before, err)
+	}
+	reason := "merge " + req.Branch
+	if place == "" {
+		_, err := c.repo.Run(ctx, "update-ref", "-m", reason, ref, after, before)
+		return "", c.orMoved(ctx, ref, before, err)
+	}
+	p, err := c.checkoutAt(ctx, place)
+	if err != nil {
+		return "", err
+	}
+	return p.dir, c.orMoved(ctx, ref, before, p.move(ctx, ref, before, after, reason))
+}
+
+// orMoved tells errMovedOn from other errors, by what is so: the words of git for
+// it have changed.
+func (c combiner) orMoved(ctx context.Context, ref, before string, err error) error {
+	if err == nil {
+		return nil
+	}
+	now, lookErr := c.commit(ctx, ref)
+	if lookErr != nil {
+		return errors.Join(err, lookErr)
+	}
+	if now != before {
+		return errMovedOn
+	}
+	return err
+}
+
+// move moves the branch together with the checkout that has it. Between the two
+// nobody can commit there or switch it to another branch, as git has both locked.
+func (p checkedOut) move(ctx context.Context, ref, before, after, reason string) error {
+	change, err := beginRefChange(ctx, p.repo, ref, before, after, reason)
+	if err != nil {
+		return err
+	}
+	defer change.abort()
+	// It may have been switched before it was locked.
+	now, err := p.repo.Run(ctx, "symbolic-ref", "--quiet", "HEAD")
+	if err == nil && now != ref {
+		err = errors.New("its HEAD is " + now)
+	}
+	if err != nil {
+		return fmt.Errorf("the checkout in %s has been switched meanwhile: merge again: %w", p.dir, err)
+	}
+	if err := p.forward(ctx, before, after); err != nil {
+		return err
+	}
+	if err := change.commit(); err != nil {
+		// The files go back as they came: those with local changes were not touched.
+		return errors.Join(err, p.forward(ctx, after, before))
+	}
+	return nil
+}
+
+// refLock is the version of git that can hold a ref while something else is done.
+// It could earlier, but kept its answers to itself.
+var refLock = git.Version{Major: 2, Minor: 34}
+
+// refChange is the change of a ref that is prepared, and then made or not. With
+// older versions it is made without preparation: what happens meanwhile is seen
+// only then.
+type refChange struct {
+	late   func() error // makes it, for older versions
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Reader
+	errs   bytes.Buffer
+	closed bool
+}
+
+// beginRefChange locks a ref that is what it is thought to be, together with the
+// HEAD of the checkout that has it.
+func beginRefChange(ctx context.Context, r git.Repo, ref, before, after, reason string) (*refChange, error) {
+	if r.Git().Version.Less(refLock) {
+		return &refChange{late: func() error {
+			_, err := r.Run(ctx, "update-ref", "-m", reason, ref, after, before)
+			return err
+		}}, nil
+	}
+	c := &refChange{cmd: r.Command(ctx, "update-ref", "-m", reason, "--stdin")}
+	c.cmd.Stderr = &c.errs
+	var err error
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.out = bufio.NewReader(out)
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	err = c.say("start\n", "start: ok")
+	if err == nil {
+		err = c.say(fmt.Sprintf("update %s %s %s\nprepare\n", ref, after, before), "prepare: ok")
+	}
+	if err != nil {
+		c.abort()
+		return nil, err
+	}
+	return c, nil
+}
+
+// say tells git something and waits for its answer.
+func (c *refChange) say(words, answer string) error {
+	if _, err := io.WriteString(c.in, words); err != nil {
+		return c.failed(err)
+	}
+	line, err := c.out.ReadString('\n')
+	if err == nil && strings.TrimSpace(line) != answer {
+		err = fmt.Errorf("it says %q", line)
+	}
+	if err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// failed ends the command and says why it has failed.
+func (c *refChange) failed(err error) error {
+	c.abort()
+	if said := strings.TrimSpace(c.errs.String()); said != "" {
+		err = errors.New(said)
+	}
+	return fmt.Errorf("move the branch: git update-ref: %w", err)
+}
+
+// commit makes the change.
+func (c *refChange) commit() error {
+	if c.late != nil {
+		return c.late()
+	}
+	return c.say("commit\n", "commit: ok")
+}
+
+// abort ends the command. What was prepared and not made is given up.
+func (c *refChange) abort() {
+	if c.cmd == nil || c.closed {
+		return
+	}
+	c.closed = true
+	c.in.Close()
+	c.cmd.Wait() // its answers have said how it went
+}

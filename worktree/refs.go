@@ -1,0 +1,56 @@
+package worktree
+
+import (
+	"context"
+	"strings"
+
+	"github.com/claudepool/claudepool/internal/git"
+)
+
+const (
+	// branchPrefix begins the branch of each piece of work.
+	branchPrefix = "refs/heads/claude-pool/"
+	// workPrefix begins the refs that say what each piece of work began with.
+	workPrefix = "refs/claude-pool/work/"
+	// recoveryPrefix begins the refs that keep what would be lost.
+	recoveryPrefix = "refs/claude-pool/recovery/"
+)
+
+// cutNewline cuts at the first line feed.
+func cutNewline(s string) (before, after string, found bool) { return strings.Cut(s, "\n") }
+
+// updateRefs changes refs all together or not at all. Each command is as git
+// update-ref --stdin takes it.
+func updateRefs(ctx context.Context, r git.Repo, commands ...string) error {
+	if len(commands) == 0 {
+		return nil
+	}
+	// One that a killed git has left locked is waited for a little longer.
+	_, err := r.Config("core.filesRefLockTimeout", "1000").Input(strings.NewReader(strings.Join(commands, "\n")+"\n")).Run(ctx, "update-ref", "--no-deref", "--stdin")
+	return err
+}
+
+// deleteRefs deletes all refs below some.
+func (p *Place) deleteRefs(ctx context.Context, below ...string) error {
+	lines, err := p.repo.Lines(ctx, append([]string{"for-each-ref", "--format=delete %(refname)"}, below...)...)
+	if err != nil {
+		return err
+	}
+	return updateRefs(ctx, p.repo, lines...)
+}
+
+// refState is where a branch is, and in which working tree it is checked out.
+type refState struct {
+	commit string // "" when there is no such branch
+	dir    string
+}
+
+func (m *Manager) branch(ctx context.Context, ref string) (refState, error) {
+	out, err := m.repo.Run(ctx, "for-each-ref", "--format=%(objectname) %(worktreepath)", ref)
+	if err != nil {
+		return refState{}, err
+	}
+	line, _, _ := cutNewline(out) // a ref has nothing below it
+	commit, dir, _ := strings.Cut(line, " ")
+	return refState{commit, dir}, nil
+}

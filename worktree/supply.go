@@ -1,0 +1,260 @@
+package worktree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/claudepool/claudepool/internal/filelock"
+	"github.com/claudepool/claudepool/internal/git"
+)
+
+// versionNoFetchHead is the first that can fetch without writing FETCH_HEAD.
+var versionNoFetchHead = git.Version{Major: 2, Minor: 29}
+
+// supply puts into a place what work needs beside the files of its branch.
+func (p *Place) supply(ctx context.Context) error {
+	if err := p.copySparse(ctx); err != nil {
+		return fmt.Errorf("make the checkout as sparse as that of %s: %w", p.m.names.top, err)
+	}
+	if p.m.names.top != "" {
+		if err := p.m.fillSubmodules(ctx, p.m.names.top, p.checkout()); err != nil {
+			return fmt.Errorf("fill the submodules: %w", err)
+		}
+	}
+	if err := p.copyIgnored(ctx); err != nil {
+		return fmt.Errorf("copy ignored files: %w", err)
+	}
+	return p.setUp(ctx)
+}
+
+// copySparse gives the place the sparse checkout of the person's, or none.
+func (p *Place) copySparse(ctx context.Context) error {
+	if p.m.names.top == "" {
+		return nil
+	}
+	from, to := filepath.Join(p.m.names.gitDir, "info", "sparse-checkout"), filepath.Join(p.gitDir, "info", "sparse-checkout")
+	want, err := readIfThere(from)
+	if err != nil {
+		return err
+	}
+	have, err := readIfThere(to)
+	if err != nil || want == nil && have == nil {
+		return err
+	}
+	on, err := isSet(ctx, p.m.repo, "core.sparseCheckout")
+	if err != nil {
+		return err
+	}
+	was, err := isSet(ctx, p.repo, "core.sparseCheckout")
+	switch {
+	case err != nil || !on && !was:
+		return err
+	case !on:
+		_, err := p.repo.Run(ctx, "sparse-checkout", "disable")
+		return err
+	case was && string(want) == string(have):
+		return nil
+	}
+	if !was {
+		cone, err := isSet(ctx, p.m.repo, "core.sparseCheckoutCone")
+		if err != nil {
+			return err
+		}
+		scope := "--local"
+		if p.kind == Worktree {
+			scope = "--worktree"
+		}
+		for name, value := range map[string]bool{"core.sparseCheckout": true, "core.sparseCheckoutCone": cone} {
+			if _, err := p.repo.Run(ctx, "config", scope, name, fmt.Sprint(value)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(to, want, 0o600); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(p.gitDir, "index")); err != nil {
+		return nil // nothing is checked out yet
+	}
+	_, err = p.repo.Run(ctx, "read-tree", "-m", "-u", "HEAD")
+	return err
+}
+
+func readIfThere(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
+func isSet(ctx context.Context, r git.Repo, name string) (bool, error) {
+	value, err := r.Run(ctx, "config", "--bool", name)
+	if git.ExitCode(err) == 1 {
+		return false, nil
+	}
+	return value == "true", err
+}
+
+// fillSubmodules fills the submodules that the person's checkout at from has,
+// out of that and not from the network.
+func (m *Manager) fillSubmodules(ctx context.Context, from string, c checkout) error {
+	if _, err := os.Lstat(filepath.Join(c.root, ".gitmodules")); err != nil {
+		return nil
+	}
+	files, err := c.repo.Fields(ctx, "ls-files", "-z", "--stage")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		info, path, _ := strings.Cut(f, "\t")
+		part := strings.Fields(info)
+		if len(part) != 3 || part[0] != "160000" {
+			continue
+		}
+		theirs := filepath.Join(from, filepath.FromSlash(path))
+		origin := gitFolder(theirs)
+		if origin == "" {
+			continue
+		}
+		if err := m.fillSubmodule(ctx, c, path, origin, part[1]); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		sub, err := c.below(ctx, path)
+		if err != nil {
+			return err
+		}
+		if err := m.fillSubmodules(ctx, theirs, sub); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillSubmodule checks a commit of a submodule out.
+func (m *Manager) fillSubmodule(ctx context.Context, c checkout, path, origin, commit string) error {
+	root := filepath.Join(c.root, filepath.FromSlash(path))
+	if _, err := os.Lstat(filepath.Join(root, ".git")); err != nil {
+		head, err := m.pin(origin, "").Run(ctx, "rev-parse", "--verify", "HEAD^{commit}")
+		if err != nil {
+			return err
+		}
+		if err := m.cloneQuietly(ctx, origin, root, head); err != nil {
+			return err
+		}
+	}
+	sub, err := c.below(ctx, path)
+	if err != nil {
+		return err
+	}
+	head, err := sub.head(ctx)
+	if err != nil {
+		return err
+	}
+	if head != "" && head == commit {
+		if _, err := os.Lstat(filepath.Join(sub.gitDir, "index")); err == nil {
+			return nil
+		}
+	}
+	has := func() bool {
+		_, err := sub.repo.Run(ctx, "cat-file", "-e", commit+"^{commit}")
+		return err == nil
+	}
+	if !has() {
+		if _, err := sub.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", origin, "+refs/heads/*:refs/remotes/claude-pool/*", "+refs/remotes/*:refs/remotes/*"); err != nil {
+			return err
+		}
+	}
+	if !has() {
+		m.log.WarnContext(ctx, "a submodule stays as it is: the person's copy does not have its commit", "path", path, "commit", commit)
+		return nil
+	}
+	_, err = sub.repo.Run(ctx, "checkout", "--quiet", "--force", "--detach", commit, "--")
+	return err
+}
+
+// cloneQuietly clones a repository on this disk, with its remotes in place of
+// itself, no branch, HEAD at a commit, and nothing checked out.
+func (m *Manager) cloneQuietly(ctx context.Context, from, to, head string) error {
+	const self = "claude-pool"
+	r := m.quiet(m.git.In("")).WithoutHooks()
+	if _, err := r.Run(ctx, "clone", "--quiet", "--local", "--no-checkout", "--no-tags", "--template=", "--origin", self, from, to); err != nil {
+		return err
+	}
+	r = m.pin(filepath.Join(to, ".git"), to)
+	for _, args := range [][]string{
+		{"update-ref", "--no-deref", "HEAD", head},
+		{"remote", "remove", self},
+		{"fetch", "--quiet", "--no-recurse-submodules", from, "+refs/remotes/*:refs/remotes/*", "+refs/tags/*:refs/tags/*"},
+	} {
+		if _, err := r.Run(ctx, args...); err != nil {
+			return err
+		}
+	}
+	lines, err := r.Lines(ctx, "for-each-ref", "--format=delete %(refname)", "refs/heads")
+	if err != nil {
+		return err
+	}
+	return updateRefs(ctx, r, lines...)
+}
+
+// endStale ends work that a program which is no more has left open somewhere, so
+// that its branch has all of it.
+func (m *Manager) endStale(ctx context.Context, id string) error {
+	for _, kind := range []Kind{Worktree, Clone} {
+		numbers, err := m.numbers(kind)
+		if err != nil {
+			return err
+		}
+		for _, n := range numbers {
+			if err := m.endStaleIn(ctx, placeName(kind, n), kind, id); err != nil {
+				return fmt.Errorf("end %s, which was left open in %s: %w", id, placeName(kind, n), err)
+			}
+		}
+	}
+	return nil
+}
+
+// endStaleIn does so in one place. Another who takes that over right now ends the
+// work too, and is waited for.
+func (m *Manager) endStaleIn(ctx context.Context, name string, kind Kind, id string) error {
+	const pause = 10 * time.Millisecond
+	for {
+		if p, err := m.find(name, kind); err != nil || p.mark.Work == nil || p.mark.Work.ID != id {
+			return nil
+		}
+		err := m.endIfStale(ctx, name, kind)
+		if !errors.Is(err, filelock.ErrLocked) {
+			return err
+		}
+		if p, err := m.find(name, kind); err == nil && p.mark.Work != nil && p.mark.Work.ID == id && !p.mark.Work.Ending {
+			return nil // it is worked on
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (m *Manager) endIfStale(ctx context.Context, name string, kind Kind) (err error) {
+	p, lock, err := m.lockToEnd(ctx, name, kind)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if err := p.repairLink(); err != nil {
+		return err
+	}
+	_, err = p.end(ctx)
+	return err
+}
