@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // Leases: a holder extends its claim at a third of the time, and ends its turn
@@ -64,6 +65,10 @@ type attempt struct {
 	heard   atomic.Bool  // the model has begun to answer it
 	partial *tail        // the end of the answer, for the step of a chain
 	given   []string     // messages that are in it
+
+	place   *worktree.Place  // while work is open in it
+	written *worktree.Result // what came of that
+	marked  []string         // files with conflicts that it was to resolve
 }
 
 // attemptLimits are the bounds of one attempt.
@@ -127,11 +132,21 @@ func (a *attempt) run() (usable, crashed bool) {
 	stop := make(chan struct{})
 	watch.Go(func() { a.watch(stop) })
 	from, res, err := a.execute()
-	close(stop)
-	watch.Wait()
 	alive := a.s.agent != nil && !isDone(a.s.agent)
 	crashed = err != nil && a.prompt && a.ctx.Err() == nil
 	usable = alive && (err == nil || !a.prompt || a.ctx.Err() != nil && errors.Is(err, context.Cause(a.ctx)))
+	if a.place != nil && !usable {
+		a.s.discard() // or it would write on
+	}
+	var unsaved error
+	if a.written, unsaved = a.endWork(); unsaved != nil {
+		a.p.log.Error("work could not be saved; it stays where it is", "task", a.rec.ID, "slot", a.s.id, "err", unsaved)
+		if err == nil {
+			err = fmt.Errorf("what it wrote could not be saved; it is kept in its place: %w", unsaved)
+		}
+	}
+	close(stop)
+	watch.Wait()
 	if usable {
 		// Before anybody knows that the task has ended, and sends the next.
 		a.p.sched.expect(a.s, a.s.key, a.s.holdAfter(&a.rec))
@@ -144,6 +159,9 @@ func (a *attempt) run() (usable, crashed bool) {
 // execute gets a process and runs the turn.
 func (a *attempt) execute() (source, claude.Result, error) {
 	if err := cmp.Or(a.broken, a.claimed()); err != nil {
+		return fromWarm, claude.Result{}, err
+	}
+	if err := a.beginWork(); err != nil {
 		return fromWarm, claude.Result{}, err
 	}
 	from, err := a.s.acquire(a.ctx, &a.rec)

@@ -275,13 +275,13 @@ func (l *chainLook) unit(i int, key string, item *stepItem) StepResult {
 			return out
 		}
 	}
-	scope := stepScope{l, i, item, ""}
+	scope := stepScope{l: l, step: i, item: item}
 	out, rec := l.run(key, func() (Task, error) { return scope.task(s.Action, "") })
 	out.setVars(vars)
 	if out.State != StepFailed || s.OnFailure.RecoveryPrompt == "" {
 		return out
 	}
-	scope.failure = out.Reason
+	scope.failure, scope.failed = out.Reason, rec.ID
 	after := rec.ID
 	if rec.SessionID == "" {
 		after = l.sessionBefore(i)
@@ -450,6 +450,7 @@ type stepScope struct {
 	step    int
 	item    *stepItem // nil without ForEach
 	failure string    // for the recovery prompt
+	failed  TaskID    // that it follows
 }
 
 func (s stepScope) resolve(ref string) (string, bool, error) {
@@ -480,12 +481,18 @@ func (s stepScope) task(a StepAction, after TaskID) (Task, error) {
 	}
 	t := Task{
 		Prompt: prompt, Tags: owner.Tags, Priority: owner.Priority, Owner: owner.Owner, Parent: s.l.rec.ID,
-		Slot: step.Slot, Role: step.Role, Isolation: chain.Isolation, Retry: step.OnFailure.Retry,
+		Slot: step.Slot, Role: step.Role, Isolation: cmp.Or(chain.Isolation, owner.Isolation), Retry: step.OnFailure.Retry,
 		Overrides: step.Overrides, Allowance: owner.Allowance,
 	}
 	t.Overrides.AgentConfig = chain.Overrides.Merge(step.Overrides.AgentConfig)
 	if a.Definition != nil {
 		t.Overrides.AgentConfig = a.Definition.agentConfig().Merge(t.Overrides.AgentConfig)
+	}
+	if t.Isolation.apart() {
+		t.From = s.l.workBefore(s.step)
+		if s.failed != "" {
+			t.From = []TaskID{s.failed}
+		}
 	}
 	if chain.MaxCost > 0 {
 		t.Allowance = &Allowance{ID: string(s.l.rec.ID), Limit: chain.MaxCost}
@@ -518,6 +525,36 @@ func (s stepScope) prompt(a StepAction) (string, error) {
 		args[name] = value
 	}
 	return a.Definition.Expand(args)
+}
+
+// workBefore returns the tasks whose work a step begins with: those of the steps
+// that it needs.
+func (l *chainLook) workBefore(i int) []TaskID {
+	var ids []TaskID
+	for _, n := range l.plan.steps[i].needs {
+		ids = append(ids, l.workOf(n)...)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// workOf returns the tasks that have the work of a step, or if it did nothing that
+// of the steps that it needs.
+func (l *chainLook) workOf(i int) []TaskID {
+	s := &l.steps[i]
+	switch {
+	case s.State != StepCompleted:
+		return l.workBefore(i)
+	case len(s.Items) == 0:
+		return []TaskID{s.TaskID}
+	}
+	var ids []TaskID
+	for _, item := range s.Items {
+		if item.State == StepCompleted {
+			ids = append(ids, item.TaskID)
+		}
+	}
+	return ids
 }
 
 // sessionBefore returns the last task before a step that has a session.

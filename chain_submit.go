@@ -118,6 +118,10 @@ func (p *Pool) newChain(ctx context.Context, c Chain, o ChainOptions) (TaskRecor
 	if err := r.Task.validate(); err != nil {
 		return TaskRecord{}, err
 	}
+	r.Task.Isolation = stored.Isolation
+	if err := p.checkIsolation(ctx, &r.Task); err != nil {
+		return TaskRecord{}, err
+	}
 	if err := p.checkSteps(plan, &r); err != nil {
 		return TaskRecord{}, err
 	}

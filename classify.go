@@ -10,6 +10,7 @@ import (
 
 	"github.com/claudepool/claudepool/claude"
 	"github.com/claudepool/claudepool/internal/schema"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // verdict is what an attempt came to.
@@ -59,7 +60,10 @@ func judge(res claude.Result, err, cause error, wanted json.RawMessage) verdict 
 func judgeError(err error) verdict {
 	var launch *launchError
 	var exit *claude.ExitError
+	var place *placeError
 	switch {
+	case errors.As(err, &place):
+		return verdict{outcome: placeClass(err), message: err.Error()}
 	case errors.As(err, &launch):
 		return verdict{outcome: launchClass(err), message: err.Error(), failure: exitDetails(err)}
 	case errors.Is(err, claude.ErrInvalidPrompt), errors.Is(err, errInvalidSession):
@@ -70,6 +74,18 @@ func judgeError(err error) verdict {
 		return verdict{outcome: OutcomeCrashed, message: err.Error(), failure: exitDetails(err)}
 	}
 	return verdict{outcome: OutcomeCrashed, message: err.Error()}
+}
+
+// placeClass tells the work of tasks that cannot go together from a repository
+// that cannot give a place.
+func placeClass(err error) Outcome {
+	switch {
+	case errors.Is(err, worktree.ErrConflict):
+		return OutcomeConflict
+	case errors.Is(err, worktree.ErrNoRepository), errors.Is(err, worktree.ErrNoCommit):
+		return OutcomeInvalid
+	}
+	return OutcomeLaunch
 }
 
 func exitDetails(err error) *Failure {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/claudepool/claudepool/claude"
 	"github.com/claudepool/claudepool/internal/schema"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // AgentConfig is how an agent is set up. It can be given for the pool, for a
@@ -160,6 +161,11 @@ type PoolConfig struct {
 	Agent AgentConfig
 	// WorkDir is the working directory of all slots. Default: that of this program.
 	WorkDir string
+	// Isolation is that of tasks and chains that name none. Default [IsolationNone].
+	Isolation Isolation
+	// Worktrees says how isolated tasks get their places. Its Repo is by default
+	// WorkDir, its Log the pool's.
+	Worktrees worktree.Options
 	// Env is added to the sealed environment of every slot.
 	Env map[string]string
 	// ClaudePath is the claude program. Default "claude" from PATH.
@@ -278,6 +284,7 @@ func (c PoolConfig) clone() PoolConfig {
 	}
 	c.Env, c.TagLimits = maps.Clone(c.Env), maps.Clone(c.TagLimits)
 	c.SettingSources = slices.Clone(c.SettingSources)
+	c.Worktrees.Copy, c.Worktrees.Setup = slices.Clone(c.Worktrees.Copy), slices.Clone(c.Worktrees.Setup)
 	return c
 }
 
@@ -303,6 +310,8 @@ func (c PoolConfig) withDefaults() PoolConfig {
 	c.TranscriptRetention.Age = cmp.Or(c.TranscriptRetention.Age, month)
 	c.SessionRetention = cmp.Or(c.SessionRetention, month)
 	c.Route = c.Route.withDefaults()
+	c.Isolation = cmp.Or(c.Isolation, IsolationNone)
+	c.Worktrees.Repo = cmp.Or(c.Worktrees.Repo, c.WorkDir, ".")
 	c.Restart.First = cmp.Or(c.Restart.First, 500*time.Millisecond)
 	c.Restart.Most = cmp.Or(c.Restart.Most, 30*time.Second)
 	c.Restart.Failures = cmp.Or(c.Restart.Failures, 5)
@@ -310,6 +319,9 @@ func (c PoolConfig) withDefaults() PoolConfig {
 	c.Restart.Cooldown = cmp.Or(c.Restart.Cooldown, time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Worktrees.Log == nil {
+		c.Worktrees.Log = c.Logger
 	}
 	if c.Window == "" {
 		c.Window = WindowStore
@@ -382,6 +394,9 @@ func (c PoolConfig) validate() error {
 	}
 	if c.Budget < 0 {
 		bad("budget", "must be more than zero; leave it out for no limit")
+	}
+	if c.Isolation != "" && !slices.Contains(Isolations(), c.Isolation) {
+		bad("isolation", "must be one of %v, not %q", Isolations(), c.Isolation)
 	}
 	if c.DefaultCap < 0 {
 		bad("default_cap", "must not be negative")

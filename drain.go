@@ -141,7 +141,7 @@ func (p *Pool) Close() error {
 		p.waits.wakeAll()
 		p.events.close()
 		close(p.closed)
-		p.closeErr = errors.Join(err, p.transcript.close(), p.closeStore())
+		p.closeErr = errors.Join(err, p.trees.close(), p.transcript.close(), p.closeStore())
 	})
 	return p.closeErr
 }

@@ -28,6 +28,22 @@ func (s *slot) options(t *Task) claude.Options {
 	return o
 }
 
+// home returns how to start the slot's process ahead of its tasks: in its place,
+// if these are isolated unless they say otherwise.
+func (s *slot) home(ctx context.Context) (claude.Options, string) {
+	o, kind := s.options(nil), s.p.cfg.Isolation
+	if !kind.apart() {
+		return o, s.ownKey
+	}
+	place, err := s.place(ctx, kind)
+	if err != nil { // tasks that need it are told
+		s.p.log.Warn("slot has no place for isolated tasks yet", "slot", s.id, "err", err)
+		return o, s.ownKey
+	}
+	o.Dir = place.Dir()
+	return o, s.ownKey + kind.keySuffix()
+}
+
 // configure makes the options of the slot's process, for a task if there is
 // one. The budget, which can change, is not in them.
 func (s *slot) configure(t *Task) claude.Options {
@@ -81,10 +97,13 @@ func (s *slot) launch(ctx context.Context, o claude.Options, key string) error {
 const launchTries = 3
 
 // acquire gives the slot a process that fits the task, with nothing in it of
-// any other task.
+// any other task. An isolated task's place is ready.
 func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
 	o := s.options(&r.Task)
 	key := s.keyFor(r, &o)
+	if place := s.places[r.Task.Isolation]; place != nil {
+		o.Dir = place.Dir()
+	}
 	session := o.Resume
 	if session != "" && !o.Fork {
 		s.p.sched.letGo(session, s)
@@ -137,15 +156,16 @@ func (s *slot) keyFor(r *TaskRecord, o *claude.Options) string {
 	if session == "" {
 		session, fork = r.Task.Session.ID, r.Task.Session.Fork
 	}
-	key := s.ownKey
+	suffix := r.Task.Isolation.keySuffix()
+	key := s.ownKey + suffix
 	if !r.Task.plain() {
-		key = o.LaunchKey()
+		key = o.LaunchKey() + suffix
 	}
 	if session != "" {
 		o.SystemPrompt, o.AppendSystemPrompt = "", ""
 		o.MaxCost = 0 // it would count what the session has cost before
 		if s.held != session || s.key != key {
-			key = o.LaunchKey()
+			key = o.LaunchKey() + suffix
 		}
 		if s.held == session && key == s.launched {
 			key = s.key // it has the session's system prompt, which the task cannot name

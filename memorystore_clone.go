@@ -24,7 +24,7 @@ func (t Task) clone() Task {
 	for i, img := range t.Images {
 		t.Images[i].Data = slices.Clone(img.Data)
 	}
-	t.Tags = slices.Clone(t.Tags)
+	t.Tags, t.From = slices.Clone(t.Tags), slices.Clone(t.From)
 	t.Overrides.AgentConfig = t.Overrides.AgentConfig.clone()
 	t.Env = maps.Clone(t.Env)
 	if t.Call != nil {
@@ -105,6 +105,10 @@ func (r *TaskResult) clone() *TaskResult {
 	}
 	c := *r
 	c.Structured = slices.Clone(r.Structured)
+	if r.Work != nil {
+		c.Work = new(*r.Work)
+		c.Work.Commits, c.Work.Recovery, c.Work.Conflicts = slices.Clone(r.Work.Commits), slices.Clone(r.Work.Recovery), slices.Clone(r.Work.Conflicts)
+	}
 	if r.Failure != nil {
 		c.Failure = new(*r.Failure)
 		if code := r.Failure.ExitCode; code != nil {

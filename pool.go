@@ -68,6 +68,8 @@ type Pool struct {
 	closeErr  error
 	closed    chan struct{} // closed when Close is through
 
+	trees trees
+
 	mu      sync.Mutex
 	phase   phase
 	slots   []*slot
@@ -104,6 +106,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		news:     make(chan struct{}, 1), inherited: map[string]SlotRecord{},
 		closed: make(chan struct{}), drainDone: make(chan struct{}),
 		defaults: cfg.options(SlotConfig{}, nil),
+		trees:    trees{opts: cfg.Worktrees},
 	}
 	if p.launcher == nil {
 		p.launcher = claudeLauncher{path: cfg.ClaudePath, env: cfg.Env}
@@ -120,6 +123,9 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		if err := cfg.options(sc, nil).Validate(); err != nil {
 			return nil, namedAs(fmt.Sprintf("slot_configs[%d].", i), err)
 		}
+	}
+	if err := p.checkIsolation(ctx, &Task{Isolation: cfg.Isolation}); err != nil {
+		return nil, err
 	}
 	if err := p.probe(ctx); err != nil {
 		return nil, err

@@ -70,11 +70,11 @@ func (s idleSlot) suits(r *TaskRecord) bool {
 // fits reports whether the slot's process can serve a new conversation of the
 // task. A plain task takes any slot's own options.
 func (s idleSlot) fits(r *TaskRecord) bool {
-	key := r.LaunchKey
+	key, suffix := splitKey(r.LaunchKey)
 	if key == s.p.key {
 		key = s.ownKey
 	}
-	return s.session == "" && s.key == key
+	return s.session == "" && s.key == key+suffix
 }
 
 func (i *idleSet) add(s idleSlot) {

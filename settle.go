@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/claudepool/claudepool/claude"
@@ -23,6 +24,9 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 		wanted = a.s.own.JSONSchema
 	}
 	v := judge(res, err, cause, wanted)
+	if v.outcome.State() == StateCompleted && len(a.marked) > 0 {
+		v = verdict{outcome: OutcomeConflict, message: "conflicts are still marked in " + strings.Join(a.marked, ", ")}
+	}
 	v.elsewhere = v.outcome == OutcomeAuth && a.othersRun()
 	at := a.record(v, res, err, now)
 	t := a.decide(v, res, at, now)
@@ -175,7 +179,7 @@ func (a *attempt) result(state TaskState, v verdict, res claude.Result, at *Atte
 	out := &TaskResult{
 		TaskID: r.ID, State: state, Outcome: v.outcome, Success: v.outcome == OutcomeOK,
 		Output: res.Text, Structured: res.Structured, Denials: res.Denials,
-		Models: res.Models, Turns: res.Turns, SlotID: a.s.id, SessionID: at.SessionID,
+		Models: res.Models, Turns: res.Turns, SlotID: a.s.id, SessionID: at.SessionID, Work: a.written,
 		Queued: Duration(first.Sub(r.Submitted)), Ran: Duration(now.Sub(a.started)),
 		FirstToken: Duration(res.FirstToken), Total: Duration(now.Sub(r.Submitted)),
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // SlotState is where a slot stands.
@@ -63,6 +64,7 @@ type slot struct {
 	strayTurns int
 	// failures are the times of the last failures, for the circuit.
 	failures []time.Time
+	places   map[Isolation]*worktree.Place // for isolated tasks
 
 	lines transcriptWriter
 
@@ -138,6 +140,7 @@ func (s *slot) run() {
 	}
 	s.set(SlotStopped, "")
 	s.discard()
+	s.leavePlaces()
 	s.p.removeSlot(s)
 }
 
@@ -152,7 +155,8 @@ func (s *slot) prepare(ctx context.Context) bool {
 			return true
 		}
 		s.set(SlotStarting, "")
-		err := s.launch(ctx, s.options(nil), s.ownKey)
+		o, key := s.home(ctx)
+		err := s.launch(ctx, o, key)
 		if err == nil {
 			return true
 		}
@@ -233,7 +237,7 @@ func (s *slot) serve(ctx context.Context, t assignment) {
 	s.mu.Lock()
 	s.status.TaskID = ""
 	s.mu.Unlock()
-	if s.agent == nil {
+	if s.agent == nil && !crashed {
 		return
 	}
 	s.served++
@@ -324,7 +328,11 @@ func (s *slot) adopt(a Agent, o claude.Options, key string) {
 		s.resumed = ""
 	}
 	o.SystemPrompt, o.AppendSystemPrompt, o.Resume, o.Fork = "", "", "", false
-	s.launched = o.LaunchKey()
+	_, suffix := splitKey(key)
+	if suffix != "" {
+		o.Dir = s.own.Dir // its place stands for it
+	}
+	s.launched = o.LaunchKey() + suffix
 	s.stray, s.strayTurns = 0, 0
 	s.mu.Lock()
 	s.live = a

@@ -91,10 +91,14 @@ func (p *Pool) newRecord(ctx context.Context, id TaskID, t Task) (TaskRecord, er
 	if t.Owner == "" {
 		t.Owner = defaultOwner
 	}
+	if err := p.checkIsolation(ctx, &t); err != nil {
+		return TaskRecord{}, err
+	}
 	key, err := p.checkOptions(&t)
 	if err != nil {
 		return TaskRecord{}, err
 	}
+	key += t.Isolation.keySuffix()
 	if err := p.checkSlot(t); err != nil {
 		return TaskRecord{}, err
 	}

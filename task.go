@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // TaskID names a task. It is made by the pool and sorts by the time of submission.
@@ -48,8 +49,17 @@ type Task struct {
 	// Env is added to the slot's environment. A value that differs from the
 	// slot's own costs a process start.
 	Env map[string]string `json:"env,omitempty"`
-	// Isolation says what of the file system the task shares with others.
+	// Isolation says what of the file system the task shares with others. Empty
+	// means the pool's.
 	Isolation Isolation `json:"isolation,omitempty"`
+	// Merge is a branch that is merged into the task's own before its agent is
+	// asked. Where that conflicts the files have both sides, with git's marks, for
+	// the agent to resolve. It is ignored without isolation.
+	Merge string `json:"merge,omitempty"`
+	// From names tasks whose branches the task's own begins with, merged if there
+	// are several. Those without a branch count for nothing. It is ignored without
+	// isolation.
+	From []TaskID `json:"from,omitempty"`
 
 	// NotBefore is the earliest start. The zero value means now.
 	NotBefore time.Time `json:"not_before,omitzero"`
@@ -149,15 +159,6 @@ func ParseSession(text string) (Session, error) {
 	}
 	return Session{}, invalidField("session", `must be "fresh", "task:ID" or "id:UUID", not %q`, text)
 }
-
-// Isolation says what of the file system a task shares with others.
-type Isolation string
-
-// IsolationNone shares the slot's working directory.
-const IsolationNone Isolation = "none"
-
-// Isolations lists the isolations this version can give.
-func Isolations() []Isolation { return []Isolation{IsolationNone} }
 
 // RetryPolicy says how often, when and after what a failed task is tried
 // again. Only classes of failure where another try can help are retried
@@ -320,6 +321,9 @@ type TaskResult struct {
 	Failure *Failure `json:"failure,omitempty"`
 	// Denials are the tool calls that were refused.
 	Denials []claude.Denial `json:"permission_denials,omitempty"`
+	// Work is the branch that has what the last attempt wrote, if the task was
+	// isolated.
+	Work *worktree.Result `json:"work,omitempty"`
 
 	// Steps are those of a chain.
 	Steps []StepResult `json:"steps,omitempty"`

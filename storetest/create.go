@@ -13,6 +13,7 @@ import (
 
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 var createTests = []test{
@@ -248,6 +249,7 @@ func fullTask(t *testing.T) claudepool.Task {
 		Overrides: fullOverrides(),
 		Session:   claudepool.Session{Task: "t", ID: "i", Fork: true}, KeepSession: time.Second, Slot: "slot-0", Role: "reviewer",
 		WorkDir: "/work", Env: map[string]string{"A": "B"}, Isolation: claudepool.IsolationNone,
+		Merge: "main", From: []claudepool.TaskID{"t1", "t2"},
 		NotBefore: at(5), QueueTimeout: time.Hour, StallTimeout: 2 * time.Minute,
 		Retry: claudepool.RetryPolicy{Max: 1, First: 2, Most: 3}, OnCrash: claudepool.CrashRerun,
 		IdempotencyKey: "key", Owner: "me", Parent: "p",
@@ -311,6 +313,10 @@ func fullResult(t *testing.T) *claudepool.TaskResult {
 		Cost:    77, Estimated: true, Models: map[string]claude.ModelUsage{"m": {Input: 1, Output: 2, CacheRead: 3, CacheCreation: 4, Cost: 5}},
 		Turns: 6, Attempts: 7, SlotID: "slot-0", SessionID: "session", Model: "m",
 		Queued: 1, Ran: 2, FirstToken: 3, Total: 4,
+		Work: &worktree.Result{
+			Branch: "claude-pool/x", Base: "b", Head: "h", Total: 1, Files: 2, Insertions: 3, Deletions: 4, Leftover: "l", Recovery: []string{"r"},
+			Commits: []worktree.CommitInfo{{ID: "i", Subject: "s", Author: "a", Date: at(3)}}, Target: "main", Conflicts: []string{"f"},
+		},
 		Steps: []claudepool.StepResult{{
 			Name: "one", State: claudepool.StepCompleted, Outcome: claudepool.OutcomeOK, TaskID: "x.one", Output: "o\n\U0001F600",
 			Vars: map[string]string{"v": "w"}, Partial: "p", Items: []claudepool.StepResult{{Name: "0", Vars: map[string]string{"i": "j"}, Cost: 4}},

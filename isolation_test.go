@@ -1,0 +1,300 @@
+package claudepool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
+)
+
+// git runs git in a folder and returns what it prints.
+func git(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_SYSTEM="+os.DevNull)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// repository makes one with some lines in a file.
+func repository(t *testing.T) string {
+	t.Helper()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("needs git: ", err)
+	}
+	dir := t.TempDir()
+	git(t, dir, "init", "-q", "-b", "main")
+	git(t, dir, "config", "user.name", "Person")
+	git(t, dir, "config", "user.email", "person@example.com")
+	write(t, dir, "list.txt", "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\n")
+	git(t, dir, "add", ".")
+	git(t, dir, "commit", "-q", "-m", "begin")
+	return dir
+}
+
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// editor is an agent that does what a prompt says: "sub OLD NEW" replaces a line
+// of list.txt in its folder, "add NAME" writes a file, "resolve" takes both sides of
+// conflicts, and "die" ends its process.
+func editor(_ context.Context, a *fakeAgent, p claude.Prompt, _ func(claude.Event)) (claude.Result, error) {
+	dir := a.opts.Dir
+	file := filepath.Join(dir, "list.txt")
+	text := p.Text
+	if strings.Contains(text, "Resolve each conflict") {
+		text = "resolve"
+	}
+	for _, line := range strings.Split(text, "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		old, err := os.ReadFile(file)
+		if err != nil {
+			return claude.Result{}, err
+		}
+		switch words[0] {
+		case "sub":
+			err = os.WriteFile(file, []byte(strings.Replace(string(old), words[1]+"\n", words[2]+"\n", 1)), 0o644)
+		case "add":
+			err = os.WriteFile(filepath.Join(dir, words[1]), []byte(words[1]+"\n"), 0o644)
+		case "resolve":
+			var kept []string
+			for _, l := range strings.SplitAfter(string(old), "\n") {
+				if !strings.HasPrefix(l, "<<<<<<<") && !strings.HasPrefix(l, "=======") && !strings.HasPrefix(l, ">>>>>>>") {
+					kept = append(kept, l)
+				}
+			}
+			err = os.WriteFile(file, []byte(strings.Join(kept, "")), 0o644)
+		case "die":
+			return claude.Result{}, errDied
+		case "fail":
+			return claude.Result{Subtype: "error_during_execution", IsError: true}, nil
+		}
+		if err != nil {
+			return claude.Result{}, err
+		}
+	}
+	return ok(dir, 10), nil
+}
+
+func isolated(t *testing.T, repo string, c claudepool.PoolConfig) *claudepool.Pool {
+	t.Helper()
+	if c.Launcher == nil {
+		c.Launcher = &fakeLauncher{turn: editor}
+	}
+	c.WorkDir = repo
+	c.Isolation = claudepool.IsolationWorktree
+	c.Worktrees.Home = filepath.Join(t.TempDir(), "home")
+	return build(t, c)
+}
+
+func TestP6WorkInIsolationComesBack(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []claudepool.Isolation{claudepool.IsolationWorktree, claudepool.IsolationClone} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			repo := repository(t)
+			l := &fakeLauncher{turn: editor}
+			p := isolated(t, repo, claudepool.PoolConfig{Slots: 2, Launcher: l})
+			tasks := make([]claudepool.Task, 6)
+			for i := range tasks {
+				tasks[i] = claudepool.Task{Prompt: fmt.Sprintf("add file-%d", i), Isolation: kind}
+			}
+			out, err := p.FanOut(t.Context(), tasks, claudepool.FanOutOptions{})
+			if err != nil || out.Census.OK != 6 {
+				t.Fatalf("FanOut = %+v, %v", out, err)
+			}
+			if n := len(l.agents()); n > 4 {
+				t.Errorf("%d processes were started for six tasks over two slots: a slot's place keeps its process warm", n)
+			}
+			for i, r := range out.Results {
+				if r.Work == nil || r.Work.Branch != "claude-pool/"+string(r.TaskID) || r.Work.Files != 1 || r.Work.Total != 1 {
+					t.Fatalf("result %d has the work %+v", i, r.Work)
+				}
+				if strings.HasPrefix(r.Output, repo) {
+					t.Errorf("task %d worked in %s, in the person's checkout", i, r.Output)
+				}
+				m, err := p.MergeTask(t.Context(), r.TaskID, worktree.MergeRequest{CheckedOut: worktree.FastForward})
+				if err != nil || !m.Merged {
+					t.Fatalf("MergeTask %d = %+v, %v", i, m, err)
+				}
+			}
+			if got := git(t, repo, "status", "--porcelain"); got != "" {
+				t.Errorf("the person's checkout has %q", got)
+			}
+			if got := strings.Fields(git(t, repo, "ls-files")); len(got) != 7 {
+				t.Errorf("main has %q, want all six files", got)
+			}
+		})
+	}
+}
+
+func TestAConflictGoesBackToItsSession(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 2})
+	first := submit(t, p, claudepool.Task{Prompt: "sub five 5"})
+	second := submit(t, p, claudepool.Task{Prompt: "sub five V"})
+	a, b := wait(t, p, first), wait(t, p, second)
+	merge := worktree.MergeRequest{CheckedOut: worktree.FastForward}
+	if _, err := p.MergeTask(t.Context(), first, merge); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.MergeTask(t.Context(), second, merge)
+	conflict, isConflict := errors.AsType[*worktree.ConflictError](err)
+	if !isConflict || len(conflict.Files) != 1 || conflict.Files[0].Path != "list.txt" {
+		t.Fatalf("MergeTask = %v, want a conflict in list.txt", err)
+	}
+	lazy, err := p.ResolveConflict(t.Context(), second, conflict, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := wait(t, p, lazy); r.Outcome != claudepool.OutcomeOK || r.SessionID != b.SessionID {
+		t.Errorf("the task that resolves ended %s (%+v) in session %s, want ok in %s", r.Outcome, r.Failure, r.SessionID, b.SessionID)
+	}
+	m, err := p.MergeTask(t.Context(), lazy, merge)
+	if err != nil || !m.Merged {
+		t.Fatalf("MergeTask after that = %+v, %v", m, err)
+	}
+	if text := git(t, repo, "show", "main:list.txt"); !strings.Contains(text, "5\n") || !strings.Contains(text, "V\n") || strings.Contains(text, "<<<<") {
+		t.Errorf("list.txt is\n%s\nwant both sides", text)
+	}
+	_ = a
+}
+
+func TestConflictsThatAreLeftMarkedFailTheTask(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		if strings.Contains(p.Text, "Resolve each conflict") {
+			return ok("done, they say", 10), nil
+		}
+		return editor(ctx, a, p, emit)
+	}
+	p := isolated(t, repo, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: turn}})
+	first, second := submit(t, p, claudepool.Task{Prompt: "sub five 5"}), submit(t, p, claudepool.Task{Prompt: "sub five V"})
+	wait(t, p, first)
+	wait(t, p, second)
+	git(t, repo, "merge", "-q", "claude-pool/"+string(first))
+	_, err := p.MergeTask(t.Context(), second, worktree.MergeRequest{DryRun: true})
+	conflict, isConflict := errors.AsType[*worktree.ConflictError](err)
+	if !isConflict {
+		t.Fatalf("MergeTask = %v", err)
+	}
+	id, err := p.ResolveConflict(t.Context(), second, conflict, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := wait(t, p, id); r.Outcome != claudepool.OutcomeConflict {
+		t.Errorf("ended %s, want conflict: the marks are still there", r.Outcome)
+	}
+	if _, err := p.MergeTask(t.Context(), id, worktree.MergeRequest{}); !errors.Is(err, worktree.ErrConflict) {
+		t.Errorf("MergeTask of it = %v, want ErrConflict", err)
+	}
+}
+
+func TestTheBranchOfAnAttemptThatWasCutOffGoesOn(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	died := false
+	turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		if !died {
+			died = true
+			return editor(ctx, a, claude.Prompt{Text: "add before\ndie"}, emit)
+		}
+		return editor(ctx, a, claude.Prompt{Text: "add after"}, emit)
+	}
+	p := isolated(t, repo, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: turn}})
+	r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "x"}))
+	if r.Outcome != claudepool.OutcomeOK || r.Work == nil {
+		t.Fatalf("ended %s with %+v", r.Outcome, r.Work)
+	}
+	got := strings.Fields(git(t, repo, "ls-tree", "-r", "--name-only", r.Work.Branch))
+	if diff := cmp.Diff([]string{"after", "before", "list.txt"}, got); diff != "" {
+		t.Errorf("files of the branch (-want +got):\n%s", diff)
+	}
+}
+
+func TestAChainHandsItsWorkOn(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 3})
+	step := func(name, does string, needs ...string) claudepool.ChainStep {
+		return claudepool.ChainStep{Name: name, Needs: needs, Action: claudepool.StepAction{Prompt: does}}
+	}
+	id, err := p.SubmitChain(t.Context(), claudepool.Chain{Isolation: claudepool.IsolationWorktree, Steps: []claudepool.ChainStep{
+		step("a", "add a"), step("b", "add b", "a"), step("c", "add c", "a"), step("d", "add d", "b", "c"),
+	}}, claudepool.ChainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := p.WaitChain(t.Context(), id); err != nil {
+		t.Fatalf("WaitChain = %+v, %v", r, err)
+	}
+	m, err := p.MergeTask(t.Context(), id, worktree.MergeRequest{CheckedOut: worktree.FastForward})
+	if err != nil || !m.Merged {
+		t.Fatalf("MergeTask = %+v, %v", m, err)
+	}
+	got := strings.Fields(git(t, repo, "ls-files"))
+	if diff := cmp.Diff([]string{"a", "b", "c", "d", "list.txt"}, got); diff != "" {
+		t.Errorf("files of main (-want +got):\n%s", diff)
+	}
+}
+
+func TestAStepWhoseNeedsConflictFails(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 2})
+	id, err := p.SubmitChain(t.Context(), claudepool.Chain{Steps: []claudepool.ChainStep{
+		{Name: "a", Action: claudepool.StepAction{Prompt: "sub five 5"}},
+		{Name: "b", Action: claudepool.StepAction{Prompt: "sub five V"}},
+		{Name: "c", Needs: []string{"a", "b"}, Action: claudepool.StepAction{Prompt: "add c"}},
+	}}, claudepool.ChainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.WaitChain(t.Context(), id)
+	if err == nil || r.Steps[2].Outcome != claudepool.OutcomeConflict || !strings.Contains(r.Steps[2].Reason, "list.txt") {
+		t.Errorf("WaitChain = %+v, %v; want step c to fail as conflict, naming list.txt", r.Steps, err)
+	}
+}
+
+func TestIsolationThatCannotBeHadIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, dir := range map[string]func(t *testing.T) string{
+		"no repository": func(t *testing.T) string { return t.TempDir() },
+		"no commit":     func(t *testing.T) string { d := t.TempDir(); git(t, d, "init", "-q"); return d },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repository(t) // skips without git
+			l := &fakeLauncher{turn: editor}
+			p := build(t, claudepool.PoolConfig{Launcher: l, WorkDir: dir(t), Worktrees: worktree.Options{Home: t.TempDir()}})
+			_, err := p.Submit(t.Context(), claudepool.Task{Prompt: "add x", Isolation: claudepool.IsolationWorktree})
+			bad, isBad := errors.AsType[*claudepool.InvalidError](err)
+			if !isBad || bad.Field != "isolation" {
+				t.Errorf("Submit = %v, want an InvalidError about isolation", err)
+			}
+		})
+	}
+}

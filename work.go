@@ -1,0 +1,196 @@
+package claudepool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/claudepool/claudepool/worktree"
+)
+
+// ErrNoWork: the task has no branch, because it was not isolated or never began.
+var ErrNoWork = errors.New("task has no branch")
+
+// Places lists the folders in which isolated tasks work, those of other programs
+// and those that a program has left behind included.
+func (p *Pool) Places(ctx context.Context) ([]worktree.PlaceInfo, error) {
+	m, err := p.workspace(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.Places(ctx)
+}
+
+// CleanPlaces removes the places that nobody has and what else is of no more use.
+// What is in them is put on recovery refs first, or they stay. With DryRun it only
+// says what it would do.
+func (p *Pool) CleanPlaces(ctx context.Context, o worktree.CleanOptions) ([]worktree.Removal, error) {
+	m, err := p.workspace(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.Clean(ctx, o)
+}
+
+// Recoveries lists the refs that keep what was in a place when that was needed for
+// something else.
+func (p *Pool) Recoveries(ctx context.Context) ([]worktree.Recovery, error) {
+	m, err := p.workspace(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.Recoveries(ctx)
+}
+
+// Recover makes a branch of what a recovery ref keeps. A branch that is there
+// already is not touched, and is an error.
+func (p *Pool) Recover(ctx context.Context, ref, branch string) error {
+	m, err := p.workspace(ctx)
+	if err != nil {
+		return err
+	}
+	return m.Recover(ctx, ref, branch)
+}
+
+// workspace returns the manager of the places, as long as the pool can be used.
+func (p *Pool) workspace(ctx context.Context) (*worktree.Manager, error) {
+	if err := p.usable(); err != nil {
+		return nil, err
+	}
+	return p.trees.open(ctx)
+}
+
+// MergeTask brings the work of an isolated task that has ended, or waits for a
+// review, to a branch; of a chain that of its last steps, one after the other. In
+// o, Work and Branch are the pool's to say. The target moves only forward and only
+// if nobody else has moved it meanwhile, and no checkout is changed unless o says
+// so. A conflict leaves all as it was and is a [*worktree.ConflictError];
+// [Pool.ResolveConflict] sends it back to where the work was done. A task without
+// a branch is [ErrNoWork].
+func (p *Pool) MergeTask(ctx context.Context, id TaskID, o worktree.MergeRequest) (worktree.MergeResult, error) {
+	m, err := p.workspace(ctx)
+	if err != nil {
+		return worktree.MergeResult{}, err
+	}
+	works, err := p.workOf(ctx, m, id)
+	if err != nil {
+		return worktree.MergeResult{}, err
+	}
+	if len(works) > 1 { // steps that nothing joins
+		if err := m.Gather(ctx, string(id), works); err != nil {
+			return worktree.MergeResult{}, err
+		}
+		works = []string{string(id)}
+	}
+	o.Work, o.Branch = works[0], ""
+	return m.Merge(ctx, o)
+}
+
+// workOf returns whose branches have the work of a task or a chain.
+func (p *Pool) workOf(ctx context.Context, m *worktree.Manager, id TaskID) ([]string, error) {
+	r, err := p.store.Task(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !r.State.Terminal() && r.State != StatePendingReview {
+		return nil, fmt.Errorf("task %s is %s, and may write more; wait for its end: %w", id, r.State, ErrConflict)
+	}
+	if r.Outcome == OutcomeConflict {
+		return nil, fmt.Errorf("task %s has left conflicts unresolved, and is not merged: %w", id, worktree.ErrConflict)
+	}
+	tasks := []TaskID{id}
+	if r.Chain != nil {
+		if tasks, err = p.lastSteps(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	var works []string
+	for _, t := range tasks {
+		known, err := m.Has(ctx, string(t))
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			works = append(works, string(t))
+		}
+	}
+	if len(works) == 0 {
+		return nil, fmt.Errorf("task %s has isolation %q: %w", id, r.Task.Isolation, ErrNoWork)
+	}
+	return works, nil
+}
+
+// lastSteps returns the tasks that have the work of a chain: those of the steps
+// that no other needs, or where these did nothing those of what they need.
+func (p *Pool) lastSteps(ctx context.Context, r TaskRecord) ([]TaskID, error) {
+	plan, err := r.Chain.plan()
+	if err != nil {
+		return nil, err
+	}
+	seen, err := p.lookAt(ctx, &r)
+	if err != nil {
+		return nil, err
+	}
+	l := &chainLook{plan: plan, steps: seen.steps}
+	needed := make([]bool, len(l.plan.steps))
+	for _, s := range l.plan.steps {
+		for _, n := range s.needs {
+			needed[n] = true
+		}
+	}
+	var ids []TaskID
+	for i := range l.plan.steps {
+		if needed[i] {
+			continue
+		}
+		for _, id := range l.workOf(i) {
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// ResolveConflict submits a task that goes on in the session and on the branch of
+// the task id, with the target merged into it as far as that goes: what is left
+// are the conflicts, which the agent is asked to resolve. When it has, the branch
+// merges. It returns the new task, whose branch is to be merged then.
+func (p *Pool) ResolveConflict(ctx context.Context, id TaskID, conflict *worktree.ConflictError, key string) (TaskID, error) {
+	r, err := p.store.Task(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if r.Chain != nil {
+		steps, err := p.lastSteps(ctx, r)
+		if err != nil {
+			return "", err
+		}
+		if len(steps) != 1 {
+			return "", fmt.Errorf("chain %s ends in %d steps, and no one session has written all of it; submit a task for the conflict", id, len(steps))
+		}
+		return p.ResolveConflict(ctx, steps[0], conflict, key)
+	}
+	t := r.Task.clone()
+	t.Prompt, t.Commands, t.Images = conflictPrompt(conflict), false, nil
+	t.Session, t.From, t.Merge = Session{Task: id}, nil, conflict.Target
+	t.Overrides.SystemPrompt, t.Overrides.AppendPrompt, t.Overrides.JSONSchema = "", "", nil
+	t.IdempotencyKey, t.Call, t.Review, t.Allowance, t.Parent = key, nil, nil, nil, id
+	return p.Submit(ctx, t)
+}
+
+// conflictPrompt asks an agent to resolve conflicts in its files.
+func conflictPrompt(e *worktree.ConflictError) string {
+	names := make([]string, len(e.Files))
+	for i, f := range e.Files {
+		names[i] = fmt.Sprintf("- %q (%s)", f.Path, f.Kind)
+	}
+	return fmt.Sprintf(`Your work conflicts with what others have done meanwhile. The branch %q has been merged into the files in your working directory; where both sides had changed the same lines, both are there, between lines that begin with <<<<<<<, ======= and >>>>>>>.
+
+Files with conflicts when this was found out:
+%s
+
+Resolve each conflict so that what you have changed and what the other side has changed both still hold, and remove the lines with the marks. Change nothing else, but what has to change for the whole to work. You need not commit.`, e.Target, strings.Join(names, "\n"))
+}
