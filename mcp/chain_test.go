@@ -181,7 +181,7 @@ func TestBadStepsAreRefusedByName(t *testing.T) {
 		})
 	}
 	for _, tool := range []string{"pool_chain", "pool_submit_chain"} {
-		if msg := f.refused(t, tool, args{"steps": prompts("x"), "isolation": "worktree"}); !strings.Contains(msg, "isolation") || !strings.Contains(msg, "worktree") || !strings.Contains(msg, "none") {
+		if msg := f.refused(t, tool, args{"steps": prompts("x"), "isolation": "container"}); !strings.Contains(msg, "isolation") || !strings.Contains(msg, "worktree") || !strings.Contains(msg, "none") {
 			t.Errorf("isolation: %q", msg)
 		}
 	}

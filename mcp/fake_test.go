@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,11 +64,12 @@ func (f *fake) gate() <-chan struct{} {
 }
 
 func (f *fake) Launch(_ context.Context, o claude.Options) (claudepool.Agent, error) {
-	return &fakeAgent{fake: f, settings: o.Settings, done: make(chan struct{})}, nil
+	return &fakeAgent{fake: f, dir: o.Dir, settings: o.Settings, done: make(chan struct{})}, nil
 }
 
 type fakeAgent struct {
 	*fake
+	dir      string
 	settings claude.Settings
 	done     chan struct{}
 	once     sync.Once
@@ -100,6 +103,10 @@ func (a *fakeAgent) Turn(ctx context.Context, p claude.Prompt, emit func(claude.
 	switch verb {
 	case "say":
 		r.Text = rest
+	case "write":
+		if err := os.WriteFile(filepath.Join(a.dir, rest), []byte("written\n"), 0o644); err != nil {
+			return r, err
+		}
 	case "long":
 		n, err := strconv.Atoi(rest)
 		if err != nil {

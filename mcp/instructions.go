@@ -20,6 +20,7 @@ func (s *Server) instructions() string {
 	line(ToolsetCore, `One answer now: pool_run. Independent prompts: pool_fan_out, in one call. To collect later: pool_submit, then pool_wait. A follow-up in the same conversation: session "task:ID".`)
 	line(ToolsetChains, "Steps that build on each other: pool_chain, whose needs make a graph; kept ones: pool_workflow_list, pool_invoke_workflow. Unsure: pool_auto.")
 	line(ToolsetSkills, "Kept prompts for usual work: pool_skill_list, pool_skill_run.")
+	line(ToolsetWorktrees, `Work on files side by side: isolation "worktree", then pool_merge for each task, one after the other.`)
 	line(ToolsetReview, "Results to check before they count: pool_submit_with_review.")
 	line(ToolsetMessages, "Notes for a slot's next task: pool_send_message.")
 	line(ToolsetContext, "Facts that all later tasks need: context_set.")

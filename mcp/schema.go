@@ -11,6 +11,7 @@ import (
 
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // enum turns a list of names into what a JSON schema wants.
@@ -34,6 +35,7 @@ func domain() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[claudepool.SlotState]():  {Type: "string", Enum: enum(claudepool.SlotStates())},
 		reflect.TypeFor[claudepool.SkillScope](): {Type: "string", Enum: enum(claudepool.SkillScopes())},
 		reflect.TypeFor[claudepool.Source]():     {Type: "string", Enum: enum(claudepool.Sources())},
+		reflect.TypeFor[worktree.Strategy]():     {Type: "string", Enum: enum(worktree.Strategies())},
 	}
 }
 

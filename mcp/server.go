@@ -15,6 +15,7 @@ import (
 
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 const (
@@ -48,6 +49,12 @@ type Options struct {
 	// MaxPermissionMode is the loosest permission mode that a task may ask for,
 	// by the order of [claude.PermissionModes]. Empty means the pool's own mode.
 	MaxPermissionMode claude.PermissionMode
+	// MergeCheck is the command that pool_merge runs on a result when it is asked
+	// to check it. None means that it cannot.
+	MergeCheck []string
+	// CheckedOut says what pool_merge does with a target that is checked out
+	// somewhere. Empty means [worktree.Refuse].
+	CheckedOut worktree.CheckedOut
 	// MaxOutput bounds the output of one task in an answer, in characters; an
 	// answer with many tasks carries three times as much. Zero means
 	// [DefaultMaxOutput].

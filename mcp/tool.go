@@ -21,11 +21,13 @@ const (
 	ToolsetMessages Toolset = "messages" // messages between slots and the coordinator
 	ToolsetReview   Toolset = "review"   // results that wait until somebody approves them
 	ToolsetContext  Toolset = "context"  // the run context
+	// ToolsetWorktrees merges the work of isolated tasks, and finds what is left of it.
+	ToolsetWorktrees Toolset = "worktrees"
 )
 
 // Toolsets lists every toolset.
 func Toolsets() []Toolset {
-	return []Toolset{ToolsetCore, ToolsetChains, ToolsetSkills, ToolsetSlots, ToolsetMessages, ToolsetReview, ToolsetContext}
+	return []Toolset{ToolsetCore, ToolsetChains, ToolsetSkills, ToolsetSlots, ToolsetMessages, ToolsetReview, ToolsetContext, ToolsetWorktrees}
 }
 
 // has reports whether a toolset is served.
@@ -103,6 +105,7 @@ func (s *Server) addTools() {
 	s.addControlTools()
 	s.addMessageTools()
 	s.addContextTools()
+	s.addWorktreeTools()
 }
 
 // none is the input of a tool that takes nothing.

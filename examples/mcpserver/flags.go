@@ -17,6 +17,7 @@ import (
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
 	"github.com/claudepool/claudepool/mcp"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // options are what the flags say.
@@ -28,6 +29,10 @@ type options struct {
 	drain    time.Duration
 	level    slog.Level
 	demo     bool
+
+	mergeCheck   []string
+	moveCheckout bool
+
 	warnings []string // to be logged
 }
 
@@ -76,12 +81,19 @@ func (o options) ceiling() claude.PermissionMode {
 	return o.pool.Agent.PermissionMode
 }
 
+// checkedOut says what a merge does with a target that is checked out.
+func (o options) checkedOut() worktree.CheckedOut {
+	if o.moveCheckout {
+		return worktree.FastForward
+	}
+	return worktree.Refuse
+}
+
 // parse reads the flags. Each mistake names its flag; it is told on stderr.
 func parse(args []string, stderr io.Writer) (options, error) {
 	o := options{drain: 4 * time.Second, level: slog.LevelInfo}
 	c := &o.pool
 	c.Slots, c.MinSlots, c.MaxSlots = 2, 1, 0
-	c.Agent.PermissionMode = claude.PermissionPlan
 
 	f := flag.NewFlagSet("mcpserver", flag.ContinueOnError)
 	f.SetOutput(stderr)
@@ -101,7 +113,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	both("e", "effort", "how long the model may think: `"+oneOf(claude.Efforts())+"`", choice(&c.Agent.Effort, claude.Efforts()))
 	both("s", "system-prompt", "replaces the CLI's own system `prompt`", text(&c.Agent.SystemPrompt))
 	both("p", "permission-mode", "what the slots may do without asking, and the loosest `mode` that a task may ask for:\n"+
-		oneOf(claude.PermissionModes())+" (default plan, which only reads, but for what a task or a skill allows by name)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
+		oneOf(claude.PermissionModes())+" (default plan, which only reads, but for what a task or a skill allows by name; acceptEdits with\n"+
+		"--worktree)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
 	f.BoolVar(&c.AllowBypass, "allow-bypass", false, "allow bypassPermissions, in --permission-mode and to tasks that ask for it")
 	both("b", "budget-usd", "what all tasks together may cost, in `dollars` (default: no limit)", dollars(&c.Budget))
 	both("", "task-budget-usd", "what a task may cost that has no cap of its own, in `dollars` (default: with --budget-usd an\n"+
@@ -114,6 +127,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	both("", "retain-days", "for how many `days` they stay in it, or all (default 90)", bound(&o.store.opts.Retain.Age, 24*time.Hour))
 	both("", "mcp-config", "a `file` with the MCP servers of the slots, like .mcp.json", servers(&c.Agent.MCPServers))
 	f.BoolVar(&c.InheritMCP, "no-strict-mcp-config", false, "let the slots also load the MCP servers of your own configuration")
+	isolate := func(string) error { c.Isolation = claudepool.IsolationWorktree; return nil }
+	f.BoolFunc("worktree", "each task works in a git worktree and on a branch of its own, unless it says otherwise", isolate)
+	f.BoolFunc("w", "each task works in a git worktree and on a branch of its own, unless it says otherwise", isolate)
+	short["worktree"] = "w"
+	both("", "worktree-copy", "ignored files that every worktree gets a copy of, a `list` such as .env,certs/*.pem", list(&c.Worktrees.Copy))
+	both("", "worktree-setup", "a `command` that is run in every worktree before its task, by sh -c", shell(&c.Worktrees.Setup))
+	both("", "merge-check", "a `command` that pool_merge can be asked to run on its result before the target moves, by sh -c", shell(&o.mergeCheck))
+	f.BoolVar(&o.moveCheckout, "merge-checked-out", false, "let pool_merge move a branch that is checked out, with its files, if nothing is in the way (default: it refuses)")
 	both("", "working-dir", "the `folder` in which the slots work (default: the current one)", folder(&c.WorkDir))
 	f.BoolVar(&o.sources.noBuiltins, "no-builtins", false, "leave out the skills and workflows that are built in")
 	both("", "skills-dir", "a `folder` of skills, in the place of .claude-pool/skills in the project", folder(&o.sources.dir))
@@ -166,6 +187,12 @@ func (o *options) check(rest []string) error {
 	c := &o.pool
 	if c.MaxSlots == 0 {
 		c.MaxSlots = max(16, c.Slots)
+	}
+	if c.Agent.PermissionMode == "" {
+		c.Agent.PermissionMode = claude.PermissionPlan
+		if c.Isolation != "" {
+			c.Agent.PermissionMode = claude.PermissionAcceptEdits
+		}
 	}
 	switch {
 	case len(rest) > 0:
@@ -313,6 +340,30 @@ func skillNames(dst *[]string) func(string) error {
 			}
 			*dst = append(*dst, name)
 		}
+		return nil
+	}
+}
+
+// list adds to a list of names, so that the flag can be given more than once.
+func list(dst *[]string) func(string) error {
+	return func(s string) error {
+		for name := range strings.SplitSeq(s, ",") {
+			if name = strings.TrimSpace(name); name == "" {
+				return errors.New("must be names, separated by commas")
+			}
+			*dst = append(*dst, name)
+		}
+		return nil
+	}
+}
+
+// shell reads a command line for the shell.
+func shell(dst *[]string) func(string) error {
+	return func(s string) error {
+		if strings.TrimSpace(s) == "" {
+			return errors.New("must not be empty")
+		}
+		*dst = []string{"sh", "-c", s}
 		return nil
 	}
 }
