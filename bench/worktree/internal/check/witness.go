@@ -52,7 +52,6 @@ type place struct {
 	managed bool   // the manager was at it, so it may be between two states
 	doing   *Line
 	inv     *Inventory
-	refs    []string
 }
 
 // NewWitness takes down how a repository with a checkout is before the first
