@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/claudepool/claudepool/worktree"
@@ -56,14 +55,18 @@ func splitKey(key string) (base, suffix string) {
 type trees struct {
 	opts worktree.Options
 
-	mu sync.Mutex // held while the repository is looked at
-	m  *worktree.Manager
+	turn chan struct{} // full while the repository is looked at
+	m    *worktree.Manager
 }
 
 // open returns the manager of the places.
 func (t *trees) open(ctx context.Context) (*worktree.Manager, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if t.m != nil {
 		return t.m, nil
 	}
@@ -75,10 +78,10 @@ func (t *trees) open(ctx context.Context) (*worktree.Manager, error) {
 	return m, nil
 }
 
-// close gives up what is left.
+// close gives up what is left, when nobody else uses it any more.
 func (t *trees) close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.turn <- struct{}{}
+	defer func() { <-t.turn }()
 	if t.m == nil {
 		return nil
 	}
@@ -181,23 +184,18 @@ func (a *attempt) beginWork() error {
 func (a *attempt) work(m *worktree.Manager) (worktree.Work, error) {
 	r := &a.rec
 	w := worktree.Work{ID: string(r.ID)}
-	from := r.Task.From
-	switch {
-	case r.ResumeSession != "" || r.Feedback != "":
-		from = nil
-		w.From = w.ID
-	case r.Task.Session.Task != "":
-		from = []TaskID{r.Task.Session.Task}
-	}
-	if w.From != "" {
-		known, err := m.Has(a.ctx, w.From)
-		if err != nil {
+	if r.ResumeSession != "" || r.Feedback != "" {
+		begun, err := m.Has(a.ctx, w.ID)
+		if begun {
+			w.From = w.ID
+		}
+		if begun || err != nil {
 			return w, err
 		}
-		if known {
-			return w, nil
-		}
-		w.From, from = "", r.Task.From // it was cut off before it had a branch
+	}
+	from := r.Task.From
+	if id := r.Task.Session.Task; id != "" {
+		from = []TaskID{id}
 	}
 	var works []string
 	for _, id := range from {

@@ -106,7 +106,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		news:     make(chan struct{}, 1), inherited: map[string]SlotRecord{},
 		closed: make(chan struct{}), drainDone: make(chan struct{}),
 		defaults: cfg.options(SlotConfig{}, nil),
-		trees:    trees{opts: cfg.Worktrees},
+		trees:    trees{opts: cfg.Worktrees, turn: make(chan struct{}, 1)},
 	}
 	if p.launcher == nil {
 		p.launcher = claudeLauncher{path: cfg.ClaudePath, env: cfg.Env}
