@@ -137,7 +137,7 @@ func (c checkout) tracked(ctx context.Context, v *view) (map[string]bool, error)
 	}
 	dirs := make(map[string]bool)
 	v.gitlinks = make(map[string]string)
-	var assumed, skipped []string
+	var assumed, skipped, absent []string
 	last := ""
 	for _, f := range files {
 		info, path, ok := strings.Cut(f, "\t")
@@ -151,6 +151,8 @@ func (c checkout) tracked(ctx context.Context, v *view) (map[string]bool, error)
 		if strings.EqualFold(part[0], "S") {
 			if _, err := os.Lstat(filepath.Join(c.root, path)); err == nil {
 				skipped = append(skipped, path)
+			} else {
+				absent = append(absent, path)
 			}
 		}
 		if part[1] == "160000" {
@@ -164,6 +166,15 @@ func (c checkout) tracked(ctx context.Context, v *view) (map[string]bool, error)
 	}
 	if c.foreign || c.passive {
 		return dirs, nil
+	}
+	if len(absent) > 0 { // a sparse checkout has none of them; else somebody has removed them
+		sparse, err := isSet(ctx, c.repo, "core.sparseCheckout")
+		if err != nil {
+			return nil, err
+		}
+		if !sparse {
+			skipped = append(skipped, absent...)
+		}
 	}
 	for flag, paths := range map[string][]string{"--no-assume-unchanged": assumed, "--no-skip-worktree": skipped} {
 		if len(paths) == 0 {

@@ -507,6 +507,33 @@ func TestP6WhatIsWrittenBetweenTwoWorksIsKept(t *testing.T) {
 	})
 }
 
+// What an agent has hidden from git and removed is there for the next again.
+func TestP9WorkBeginsWithAllFilesOfItsCommit(t *testing.T) {
+	t.Parallel()
+	checkouts := map[string]string{"whole": "", "sparse": "git sparse-checkout set --no-cone '/*' '!/sub/two'"}
+	for name, script := range checkouts {
+		for _, hide := range []string{"--skip-worktree", "--assume-unchanged"} {
+			t.Run(name+hide, func(t *testing.T) {
+				t.Parallel()
+				kinds(t, func(t *testing.T, kind worktree.Kind) {
+					repo := newRepo(t)
+					sh(t, repo, script)
+					p := acquire(t, open(t, worktree.Options{Repo: repo}), kind)
+					begin(t, p, worktree.Work{ID: "one"})
+					want := tree(t, p.Root())
+					sh(t, p.Root(), "git update-index "+hide+" file sub/deep/three; rm -r file sub/deep")
+					end(t, p)
+					begin(t, p, worktree.Work{ID: "two"})
+					if diff := cmp.Diff(want, tree(t, p.Root())); diff != "" {
+						t.Errorf("the next work begins with other files:\n%s", diff)
+					}
+					release(t, p)
+				})
+			})
+		}
+	}
+}
+
 func TestLinkToAnotherRepositoryLeavesThatAlone(t *testing.T) {
 	t.Parallel()
 	repo, other := newRepo(t), newRepo(t)

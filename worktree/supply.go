@@ -57,8 +57,6 @@ func (p *Place) copySparse(ctx context.Context) error {
 	case !on:
 		_, err := p.repo.Run(ctx, "sparse-checkout", "disable")
 		return err
-	case was && string(want) == string(have):
-		return nil
 	}
 	if !was {
 		cone, err := isSet(ctx, p.m.repo, "core.sparseCheckoutCone")
@@ -75,15 +73,16 @@ func (p *Place) copySparse(ctx context.Context) error {
 			}
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(to, want, 0o600); err != nil {
-		return err
+	if string(want) != string(have) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o700), os.WriteFile(to, want, 0o600)); err != nil {
+			return err
+		}
 	}
 	if _, err := os.Stat(filepath.Join(p.gitDir, "index")); err != nil {
 		return nil // nothing is checked out yet
 	}
+	// Also where the patterns are the same: files may be gone that somebody had
+	// told git not to look at.
 	_, err = p.repo.Run(ctx, "read-tree", "-m", "-u", "HEAD")
 	return err
 }

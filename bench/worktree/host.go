@@ -278,13 +278,7 @@ func (h *host) merge(ctx context.Context, a *agent, work, branch string) {
 	}
 	l := check.Line{Op: check.OpMerging, Branch: branch, Target: m.Target, All: m.CheckedOut == worktree.FastForward && !m.DryRun}
 	h.say(l)
-	mm, ok := any(h.manager).(interface {
-		Merge(context.Context, worktree.MergeRequest) (worktree.MergeResult, error)
-	})
-	if !ok {
-		return
-	}
-	r, err := mm.Merge(ctx, m)
+	r, err := h.manager.Merge(ctx, m)
 	switch {
 	case err == nil && r.Merged:
 		l.Op, l.Before, l.After = check.OpMerged, r.Before, r.After

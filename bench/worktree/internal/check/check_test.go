@@ -294,3 +294,26 @@ func TestMergeMayMoveTheCheckout(t *testing.T) {
 		t.Errorf("found %q", found)
 	}
 }
+
+// Work may begin with the repository that its commit has a link to, as that commit
+// of it is, and with nothing else in there.
+func TestRepositoryOfALinkMayStay(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.write("tree/nested/file", "nested\n")
+	s.git("tree/nested", "init", "-q")
+	s.git("tree/nested", "add", "-A")
+	s.git("tree/nested", "commit", "-q", "-m", "nested")
+	s.git("tree", "add", "-A")
+	s.git("tree", "commit", "-q", "-m", "link")
+	s.git("tree/nested", "push", "-q", s.repo, "HEAD:refs/claude-pool/recovery/1/nested")
+	s.begin(s.tree)
+	if found := s.look(); len(found) > 0 {
+		t.Errorf("found %q", found)
+	}
+	s.write("tree/nested/file", "of other work\n")
+	s.begin(s.tree)
+	if found := s.look(); !strings.Contains(strings.Join(found, "\n"), "nested/file") {
+		t.Errorf("found %q; want what other work has left", found)
+	}
+}

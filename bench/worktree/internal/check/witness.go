@@ -327,7 +327,7 @@ func (w *Witness) begins(add func(string, ...any)) {
 		}
 		more := slices.Clone(b.inv.Staged)
 		for _, e := range b.inv.Files {
-			if e.Repo != "" || !there[e] {
+			if e.Repo != "" && !w.linked(c.tree, e) || e.Repo == "" && !there[e] {
 				more = append(more, e)
 			}
 			delete(there, e)
@@ -341,6 +341,15 @@ func (w *Witness) begins(add func(string, ...any)) {
 		}
 	}
 	w.begun = nil
+}
+
+// linked tells whether a tree has a commit for the nested repository that a file
+// is in, and that commit the file.
+func (w *Witness) linked(tree string, file Entry) bool {
+	return slices.ContainsFunc(w.objects.flat[tree], func(e Entry) bool {
+		c := w.objects.commits[e.Blob]
+		return e.Path == file.Repo && e.Mode == "160000" && c != nil && slices.Contains(w.objects.flat[c.tree], file.alone())
+	})
 }
 
 // refsMoved checks that no ref went that was not to.
