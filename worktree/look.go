@@ -167,6 +167,9 @@ func (c checkout) tracked(ctx context.Context, v *view) (map[string]bool, error)
 	if c.foreign || c.passive {
 		return dirs, nil
 	}
+	if err := c.dropDeadLinks(v.gitlinks); err != nil {
+		return nil, err
+	}
 	if len(absent) > 0 { // a sparse checkout has none of them; else somebody has removed them
 		sparse, err := isSet(ctx, c.repo, "core.sparseCheckout")
 		if err != nil {
@@ -186,6 +189,40 @@ func (c checkout) tracked(ctx context.Context, v *view) (map[string]bool, error)
 		}
 	}
 	return dirs, nil
+}
+
+// dropDeadLinks removes the dead links of gitlinks, which git stumbles over.
+func (c checkout) dropDeadLinks(gitlinks map[string]string) error {
+	for path := range gitlinks {
+		dir := filepath.Join(c.root, filepath.FromSlash(path))
+		if real, err := filepath.EvalSymlinks(dir); err != nil || real != dir {
+			continue // not inside
+		}
+		if err := c.dropDeadLink(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropDeadLink removes the .git file of a folder if it leads to a git folder that is
+// gone, as a git that was killed while it removed a worktree leaves it. What is
+// beside it are files like any others then.
+func (c checkout) dropDeadLink(dir string) error {
+	if c.foreign || c.passive || !deadLink(dir) {
+		return nil
+	}
+	return os.Remove(filepath.Join(dir, ".git"))
+}
+
+// deadLink reports whether the .git of a folder leads to one that is not there.
+func deadLink(dir string) bool {
+	to := gitFolder(dir)
+	if to == "" {
+		return false
+	}
+	_, err := os.Stat(to)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // addDirs adds a folder and those above it.
@@ -221,9 +258,16 @@ func (c checkout) withGit(dirs map[string]bool) ([]string, error) {
 		_, err := os.Lstat(filepath.Join(full, ".git"))
 		if err == nil {
 			// One that a link leads to is not inside.
-			if real, err := filepath.EvalSymlinks(full); err == nil && real == full {
-				repos = append(repos, dir)
+			if real, err := filepath.EvalSymlinks(full); err != nil || real != full {
+				continue
 			}
+			if deadLink(full) {
+				if err := c.dropDeadLink(full); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			repos = append(repos, dir)
 		} else if !errors.Is(err, fs.ErrNotExist) && !notFolder(err) {
 			return nil, err
 		}

@@ -125,7 +125,10 @@ func (s *salvage) repository(ctx context.Context, c checkout, v view, b checkout
 	}
 	if b.foreign || b.linked() {
 		// No submodule: its git folder is of others, who may be at another commit.
-		return true, s.empty(b)
+		if s.k.dry {
+			return true, nil
+		}
+		return true, b.empty()
 	}
 	if bv.clean() && bv.head == commit && bv.ref == "" {
 		return false, nil
@@ -142,13 +145,13 @@ func (s *salvage) takeAway(c checkout, v view, dir string) error {
 	full := filepath.Join(c.root, filepath.FromSlash(dir))
 	for _, e := range slices.Concat(v.entries, v.strays) {
 		if e.nested() && strings.TrimSuffix(e.path, "/") == dir {
-			if err := s.p.discard(full); err != nil {
+			if err := c.discard(full); err != nil {
 				return err
 			}
 			return removeEmpty(linkAbove(c.root, v, dir), filepath.Dir(full))
 		}
 	}
-	return s.p.discard(filepath.Join(full, ".git"))
+	return c.discard(filepath.Join(full, ".git"))
 }
 
 // linked reports whether it is a further working tree of some repository.
@@ -157,28 +160,16 @@ func (c checkout) linked() bool {
 	return err == nil
 }
 
-// empty removes what was kept of a repository, but for its folder: such is a
-// gitlink whose repository is not there.
-func (s *salvage) empty(b checkout) error {
-	if s.k.dry {
-		return nil
-	}
-	if err := s.p.discard(b.root); err != nil {
-		return err
-	}
-	return os.Mkdir(b.root, 0o755)
-}
-
 // resetSubmodule makes a submodule what the commit says, if it has that.
 func (s *salvage) resetSubmodule(ctx context.Context, b checkout, v view, commit string) error {
 	if s.k.dry {
 		return nil
 	}
 	if _, err := b.repo.Run(ctx, "cat-file", "-e", commit+"^{commit}"); err != nil {
-		commit = v.head // it was never here: it is of another copy
-	}
-	if commit == "" {
-		return nil
+		if ctx.Err() != nil {
+			return err
+		}
+		return b.empty() // it is another repository than that of the commit
 	}
 	if err := b.restore(ctx, v, commit); err != nil {
 		return err

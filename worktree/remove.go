@@ -28,10 +28,10 @@ func removeAll(dir string) error {
 // gonePrefix begins the names, in the git folder of a place, of what is to go.
 const gonePrefix = "claudepool-gone-"
 
-// discard removes something from the place at one go: half a repository, left by
+// discard removes something from a checkout at one go: half a repository, left by
 // a program that was killed, would be taken for one that is broken.
-func (p *Place) discard(full string) error {
-	dir, err := os.MkdirTemp(p.gitDir, gonePrefix)
+func (c checkout) discard(full string) error {
+	dir, err := os.MkdirTemp(c.tmp, gonePrefix)
 	if err != nil {
 		return err
 	}
@@ -40,6 +40,15 @@ func (p *Place) discard(full string) error {
 		return errors.Join(err, os.Remove(dir))
 	}
 	return removeAll(dir)
+}
+
+// empty removes all of a checkout but its folder: such is a gitlink whose repository
+// is not there.
+func (c checkout) empty() error {
+	if err := c.discard(c.root); err != nil {
+		return err
+	}
+	return os.Mkdir(c.root, 0o755)
 }
 
 // finishRemoval removes what a program that was killed has left in the git folder.

@@ -30,6 +30,10 @@ func (p *Place) report(ctx context.Context, s *salvage, res *Result) error {
 		return nil
 	}
 	res.Conflicts, err = forecast(ctx, m.plain(), res.Target, head)
+	if errors.Is(err, ErrUnrelated) { // such work cannot be merged, but it is kept
+		m.log.WarnContext(ctx, "the work cannot be compared with its target", "work", w.ID, "error", err)
+		res.Target, err = "", nil
+	}
 	return err
 }
 

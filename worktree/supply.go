@@ -138,11 +138,21 @@ func (m *Manager) fillSubmodules(ctx context.Context, from string, c checkout) e
 	return nil
 }
 
-// fillSubmodule checks a commit of a submodule out.
+// fillSubmodule checks a commit of a submodule out. One whose commit the person's
+// copy does not have is left empty: at another commit it would look like work.
 func (m *Manager) fillSubmodule(ctx context.Context, c checkout, path, origin, commit string) error {
 	root := filepath.Join(c.root, filepath.FromSlash(path))
+	theirs := m.pin(origin, "")
 	if _, err := os.Lstat(filepath.Join(root, ".git")); err != nil {
-		head, err := m.pin(origin, "").Run(ctx, "rev-parse", "--verify", "HEAD^{commit}")
+		has, err := hasCommit(ctx, theirs, commit)
+		if err != nil {
+			return err
+		}
+		if !has {
+			m.warnOfSubmodule(ctx, path, commit)
+			return nil
+		}
+		head, err := theirs.Run(ctx, "rev-parse", "--verify", "HEAD^{commit}")
 		if err != nil {
 			return err
 		}
@@ -163,21 +173,32 @@ func (m *Manager) fillSubmodule(ctx context.Context, c checkout, path, origin, c
 			return nil
 		}
 	}
-	has := func() bool {
-		_, err := sub.repo.Run(ctx, "cat-file", "-e", commit+"^{commit}")
-		return err == nil
-	}
-	if !has() {
-		if _, err := sub.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", origin, "+refs/heads/*:refs/remotes/claude-pool/*", "+refs/remotes/*:refs/remotes/*"); err != nil {
-			return err
+	has, err := hasCommit(ctx, sub.repo, commit)
+	if err == nil && !has {
+		if has, err = hasCommit(ctx, theirs, commit); has {
+			// It need not be on a ref there.
+			_, err = sub.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack", origin, "+"+commit+":refs/remotes/claude-pool/commit")
 		}
 	}
-	if !has() {
-		m.log.WarnContext(ctx, "a submodule stays as it is: the person's copy does not have its commit", "path", path, "commit", commit)
-		return nil
+	switch {
+	case err != nil:
+		return err
+	case !has:
+		m.warnOfSubmodule(ctx, path, commit)
+		return sub.empty()
 	}
 	_, err = sub.repo.Run(ctx, "checkout", "--quiet", "--force", "--detach", commit, "--")
 	return err
+}
+
+func (m *Manager) warnOfSubmodule(ctx context.Context, path, commit string) {
+	m.log.WarnContext(ctx, "a submodule is left empty: the person's copy does not have its commit", "path", path, "commit", commit)
+}
+
+// hasCommit reports whether a repository has a commit.
+func hasCommit(ctx context.Context, r git.Repo, commit string) (bool, error) {
+	line, err := r.Input(strings.NewReader(commit+"\n")).Run(ctx, "cat-file", "--batch-check=%(objecttype)")
+	return line == "commit", err
 }
 
 // cloneQuietly clones a repository on this disk, with its remotes in place of
