@@ -212,27 +212,46 @@ func (p *Place) switchTo(ctx context.Context, ref, start string) error {
 		return err
 	}
 	if old != start {
-		if err := p.move(ctx, start); err != nil {
+		if err := p.move(ctx, old, start); err != nil {
 			return err
 		}
-		if err := p.clearStrange(ctx, old, start); err != nil {
-			return err
-		}
-		if p.kind == Clone { // what was cleared took the branches of the clone with it
+	}
+	on := func() error {
+		if p.kind == Clone { // to clear a clone takes its branches with it
 			if err := updateRefs(ctx, p.repo, "update "+ref+" "+start); err != nil {
 				return err
 			}
 		}
-	}
-	if _, err := p.repo.Run(ctx, "symbolic-ref", "HEAD", ref); err != nil {
+		_, err := p.repo.Run(ctx, "symbolic-ref", "HEAD", ref)
 		return err
+	}
+	if err := on(); err != nil {
+		return err
+	}
+	if old != start {
+		cleared, err := p.clearStrange(ctx, old, start)
+		if err == nil && cleared {
+			err = on()
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return p.forgetHistory()
 }
 
-// move checks a commit out. Git refuses when it would overwrite what somebody has
-// written since the place was cleaned: that is kept first then.
-func (p *Place) move(ctx context.Context, start string) error {
+// move brings the files from one commit to another. Git refuses when it would
+// overwrite what somebody has written since the place was cleaned: that is kept
+// first then.
+func (p *Place) move(ctx context.Context, old, start string) error {
+	if old != "" {
+		// Looks only at files that differ. The option has versions before 2.34 take
+		// ignored files for such that may be overwritten, as checkout does.
+		_, err := p.repo.Run(ctx, "read-tree", "-m", "-u", "--exclude-per-directory=.gitignore", old, start)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
 	for try := 0; ; try++ {
 		_, err := p.repo.Run(ctx, "checkout", "--quiet", "--detach", start, "--")
 		if err == nil || ctx.Err() != nil || try > 0 {
@@ -245,17 +264,18 @@ func (p *Place) move(ctx context.Context, start string) error {
 }
 
 // clearStrange clears what is work only now: files that were ignored by what was
-// checked out before, and repositories that it knew as submodules.
-func (p *Place) clearStrange(ctx context.Context, old, start string) error {
+// checked out before, and repositories that it knew as submodules. It reports
+// whether there may have been any.
+func (p *Place) clearStrange(ctx context.Context, old, start string) (bool, error) {
 	changed, err := p.repo.Run(ctx, "diff-tree", "-r", "--raw", "--no-renames", old, start, "--")
 	if err != nil {
-		return err
+		return false, err
 	}
 	strange := strings.Contains(changed, ".gitignore") || strings.HasPrefix(changed, ":160000") || strings.Contains(changed, "\n:160000")
 	if !strange {
-		return nil
+		return false, nil
 	}
-	return p.clearNobodys(ctx)
+	return true, p.clearNobodys(ctx)
 }
 
 // clearNobodys clears what the work that begins has not written.

@@ -140,13 +140,16 @@ func (p *Place) clear(ctx context.Context, s *salvage, res *Result) error {
 		if round == maxRounds {
 			return fmt.Errorf("clean %s: there are new changes each time; end what still writes there", p.root)
 		}
-		if err := p.keepFiles(ctx, s, v, res); err != nil {
+		commit, err := p.keepFiles(ctx, s, v, res)
+		if err != nil {
 			return err
 		}
-		if v, err = c.look(ctx); err != nil { // a commit may have been made
+		if commit != "" && v.plain() && !p.m.o.Hooks {
+			v.head, v.entries = commit, nil // of all there was: no need to look again
+		} else if v, err = c.look(ctx); err != nil {
 			return err
 		}
-		if v.clean() { // of all there was: looking takes most of the time
+		if v.clean() {
 			break
 		}
 		if err := p.publish(ctx, s.k); err != nil {
@@ -199,34 +202,32 @@ func (p *Place) keepBranch(ctx context.Context, v view) error {
 	return updateRefs(ctx, p.repo, "create "+w.Branch+" "+at)
 }
 
-// keepFiles commits what is not committed to the branch of the work, or puts it
-// on a recovery ref.
-func (p *Place) keepFiles(ctx context.Context, s *salvage, v view, res *Result) error {
+// keepFiles commits what is not committed to the branch of the work, and returns
+// that commit, or puts it on a recovery ref.
+func (p *Place) keepFiles(ctx context.Context, s *salvage, v view, res *Result) (commit string, err error) {
 	w := p.mark.Work
 	if p.canCommit(v) {
 		if err := s.index(ctx, p.source(), v); err != nil {
-			return err
+			return "", err
 		}
 		commit, err := p.commitLeftover(ctx, v)
 		if err == nil {
-			if commit != "" {
-				res.Leftover = commit
-			}
-			return nil
+			res.Leftover = cmp.Or(commit, res.Leftover)
+			return commit, nil
 		}
 		if ctx.Err() != nil {
-			return err
+			return "", err
 		}
 		p.m.log.WarnContext(ctx, "leftovers cannot be committed", "place", p.name, "work", w.ID, "error", err)
 		if v, err = p.checkout().look(ctx); err != nil { // a hook may have changed files
-			return err
+			return "", err
 		}
 	}
 	ref, err := s.filesRef(ctx, p.source(), v, p.whatFiles(v))
 	if ref != "" && w != nil && res.Leftover == "" {
 		res.Leftover = ref
 	}
-	return err
+	return "", err
 }
 
 // canCommit reports whether what is not committed belongs on the work's branch.

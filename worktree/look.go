@@ -63,6 +63,14 @@ func (v view) clean() bool {
 	return len(v.entries)+len(v.strays)+len(v.states) == 0
 }
 
+// plain reports whether there is nothing but files that a commit can have, with no
+// other repository involved.
+func (v view) plain() bool {
+	return len(v.strays)+len(v.states) == 0 && !slices.ContainsFunc(v.entries, func(e entry) bool {
+		return e.nested() || e.unmerged || strings.HasPrefix(e.sub, "S")
+	})
+}
+
 // look finds out what is in a checkout. It changes nothing but, at most, what the
 // index knows of file times and what had been hidden from git.
 func (c checkout) look(ctx context.Context) (view, error) {

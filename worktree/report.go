@@ -26,8 +26,16 @@ func (p *Place) report(ctx context.Context, s *salvage, res *Result) error {
 	if res.Target, err = m.target(ctx); err != nil || res.Target == "" || res.Head == res.Base {
 		return err
 	}
-	if _, err := m.commit(ctx, "refs/heads/"+res.Target); errors.Is(err, ErrUnknown) {
+	target, err := m.commit(ctx, "refs/heads/"+res.Target)
+	if errors.Is(err, ErrUnknown) {
 		return nil
+	}
+	if err != nil || target == res.Base {
+		return err
+	}
+	// Most work comes after its target.
+	if after, err := m.repo.Succeeds(ctx, "merge-base", "--is-ancestor", target, head); err != nil || after {
+		return err
 	}
 	res.Conflicts, err = forecast(ctx, m.plain(), res.Target, head)
 	if errors.Is(err, ErrUnrelated) { // such work cannot be merged, but it is kept
