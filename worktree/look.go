@@ -34,8 +34,8 @@ type entry struct {
 	tree     byte   // how the working tree differs from the index
 	sub      string // "N..." or what changed in a repository
 	mode     string // in the working tree; "000000": not there; "": not known to git
-	old      string // object in HEAD
-	staged   string // object in the index
+	old      string // mode and object in HEAD
+	staged   string // mode and object in the index
 	unmerged bool
 }
 
@@ -127,7 +127,7 @@ func (v *view) add(line string) error {
 	case '?':
 		v.entries = append(v.entries, entry{path: rest, index: '?', tree: '?'})
 	case '1':
-		v.entries = append(v.entries, entry{path: parts[7], index: parts[0][0], tree: parts[0][1], sub: parts[1], mode: parts[4], old: parts[5], staged: parts[6]})
+		v.entries = append(v.entries, entry{path: parts[7], index: parts[0][0], tree: parts[0][1], sub: parts[1], mode: parts[4], old: parts[2] + parts[5], staged: parts[3] + parts[6]})
 	case 'u':
 		v.entries = append(v.entries, entry{path: parts[9], index: parts[0][0], tree: parts[0][1], sub: parts[1], mode: parts[5], unmerged: true})
 	default:

@@ -30,6 +30,7 @@ var leftovers = []struct {
 	{name: "staged and changed again", script: `echo staged >file; echo staged2 >new; git add file new; echo changed >file; echo changed2 >new`, kept: []string{"staged", "staged2", "changed", "changed2"}, recovered: true},
 	{name: "staged and undone", script: `echo staged >file; git add file; echo one >file`, kept: []string{"staged"}, recovered: true},
 	{name: "staged and removed", script: `echo staged >new; git add new; rm new`, kept: []string{"staged"}, recovered: true},
+	{name: "mode staged and removed", script: `chmod +x file; git add file; rm file`, recovered: true},
 	{name: "removed", script: `rm file; git rm -q sub/two`},
 	{name: "removed from the index only", script: `git rm -q --cached file; echo other >file`, kept: []string{"other"}},
 	{name: "renamed", script: `git mv file moved; echo more >>moved`, kept: []string{"one\nmore"}},
