@@ -11,7 +11,7 @@ import (
 
 // actBadly brings the place into a state that is hard to take over.
 func (a *agent) actBadly(ctx context.Context) error {
-	switch a.IntN(9) {
+	switch a.IntN(11) {
 	case 0:
 		return a.all(ctx, "unfinished merge", func() { a.conflict(ctx, "merge", "-q") })
 	case 1:
@@ -42,8 +42,43 @@ func (a *agent) actBadly(ctx context.Context) error {
 		})
 	case 7:
 		return a.all(ctx, "bisect", func() { a.git(ctx, "bisect", "start", "HEAD", "HEAD~2") })
+	case 8:
+		return a.all(ctx, "settings", func() { a.set(ctx) })
+	case 9:
+		return a.all(ctx, "fresh start", func() {
+			if a.chance(50) { // rarely enough
+				return
+			}
+			os.RemoveAll(a.full(".git"))
+			a.git(ctx, "init", "-q")
+			if a.chance(60) {
+				a.git(ctx, "add", "-A")
+				a.commit(ctx)
+			}
+		})
 	default:
 		return a.all(ctx, "intent to add", func() { a.git(ctx, "add", "-N", "."); a.write(a.path()) })
+	}
+}
+
+// set changes how git works in a clone. The settings of a worktree are the person's.
+func (a *agent) set(ctx context.Context) {
+	if fi, err := os.Lstat(a.full(".git")); !a.clone || err != nil || !fi.IsDir() {
+		return
+	}
+	switch a.IntN(5) {
+	case 0:
+		a.git(ctx, "config", "user.name", "Somebody")
+	case 1:
+		os.WriteFile(a.full(".git/info/exclude"), []byte("*.txt\nnew\n"), 0o644)
+	case 2:
+		os.WriteFile(a.full(".git/info/attributes"), []byte("*.txt filter=empty\n"), 0o644)
+		a.git(ctx, "config", "filter.empty.clean", "true")
+	case 3:
+		os.MkdirAll(a.full(".git/hooks"), 0o755)
+		os.WriteFile(a.full(".git/hooks/pre-commit"), []byte("#!/bin/sh\nexit 1\n"), 0o755)
+	case 4:
+		a.git(ctx, "config", "core.fileMode", "false")
 	}
 }
 
