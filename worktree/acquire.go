@@ -124,11 +124,11 @@ func (p *Place) link(ctx context.Context, base string) error {
 	if err := p.add(ctx, base); err != nil {
 		return err
 	}
-	return p.furnish(ctx)
+	return p.furnish(ctx, base)
 }
 
 // furnish marks a new place and fills it.
-func (p *Place) furnish(ctx context.Context) error {
+func (p *Place) furnish(ctx context.Context, base string) error {
 	p.repo = p.m.pin(p.gitDir, p.root)
 	if err := p.writeMark(); err != nil {
 		return err
@@ -142,7 +142,7 @@ func (p *Place) furnish(ctx context.Context) error {
 	if err := p.forgetHistory(); err != nil {
 		return err
 	}
-	p.tidy, p.mark.Removing = true, false
+	p.tidy, p.left, p.mark.Removing = true, base, false
 	return p.writeMark()
 }
 
@@ -157,7 +157,7 @@ func (p *Place) clone(ctx context.Context, base string) error {
 	if err := p.copyConfig(ctx); err != nil {
 		return err
 	}
-	return p.furnish(ctx)
+	return p.furnish(ctx, base)
 }
 
 // copyConfig gives a clone what a linked worktree would share: remotes, identity,

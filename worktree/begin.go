@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -165,24 +166,20 @@ func (m *Manager) fetch(ctx context.Context, name string) error {
 // that name has had goes on a recovery ref.
 func (m *Manager) makeBranch(ctx context.Context, p *Place, w Work, base, start string) error {
 	ref := branchPrefix + w.ID
-	old, err := m.branch(ctx, ref)
-	if err != nil {
-		return err
-	}
-	if old.dir != "" && old.dir != p.root {
-		return fmt.Errorf("%w: branch claude-pool/%s is checked out in %s; end that, or switch it to another branch", ErrInUse, w.ID, old.dir)
-	}
-	if old.commit != "" && old.commit != start {
-		k := m.newKeeper(p.name, w.ID)
-		if err := m.keepTip(ctx, k, ref, old.commit, start, "commits of an earlier attempt"); err != nil {
-			return err
-		}
-	}
 	tag, err := makeTag(ctx, m.repo, base, "commit", "work/"+w.ID, "Base of claude-pool/"+w.ID, time.Now())
 	if err != nil {
 		return err
 	}
-	return updateRefs(ctx, m.repo, "update "+ref+" "+start, "update "+workPrefix+w.ID+" "+tag)
+	k := m.newKeeper(p.name, w.ID)
+	return m.moveBranch(ctx, ref, start, func(old refState) (bool, error) {
+		if old.dir != "" && old.dir != p.root {
+			return false, fmt.Errorf("%w: branch claude-pool/%s is checked out in %s; end that, or switch it to another branch", ErrInUse, w.ID, old.dir)
+		}
+		if old.commit == "" || old.commit == start {
+			return true, nil
+		}
+		return true, m.keepTip(ctx, k, ref, old.commit, start, "commits of an earlier attempt")
+	}, "update "+workPrefix+w.ID+" "+tag)
 }
 
 // keepTip keeps the tip of a branch that is to be moved or removed, unless another
@@ -202,6 +199,13 @@ func (m *Manager) keepTip(ctx context.Context, k *keeper, ref, tip, to, what str
 
 // switchTo checks a branch out. Files that are the same in both are not touched.
 func (p *Place) switchTo(ctx context.Context, ref, start string) error {
+	if stirred, err := p.stirred(ctx); err != nil {
+		return err
+	} else if stirred {
+		if err := p.clearNobodys(ctx); err != nil {
+			return err
+		}
+	}
 	if p.kind == Clone {
 		if _, err := p.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", p.m.names.common, "+"+ref+":"+ref, "+refs/remotes/*:refs/remotes/*"); err != nil {
 			return err
@@ -238,6 +242,17 @@ func (p *Place) switchTo(ctx context.Context, ref, start string) error {
 		}
 	}
 	return p.forgetHistory()
+}
+
+// stirred reports whether HEAD has been elsewhere since the place was cleaned, so
+// that there may be commits that nothing else has.
+func (p *Place) stirred(ctx context.Context) (bool, error) {
+	log, err := readIfThere(filepath.Join(p.gitDir, "logs", "HEAD"))
+	if err != nil || len(log) > 0 {
+		return true, err
+	}
+	head, err := p.checkout().head(ctx)
+	return head != p.left, err
 }
 
 // move brings the files from one commit to another. Git refuses when it would

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -115,7 +117,7 @@ const maxRounds = 5
 func (p *Place) clear(ctx context.Context, s *salvage, res *Result) error {
 	c := p.checkout()
 	var v view
-	for round := 0; ; round++ {
+	for round := 0; ; round++ { // nothing is restored that was not kept as it is then
 		var err error
 		if v, err = c.look(ctx); err != nil {
 			return err
@@ -140,17 +142,27 @@ func (p *Place) clear(ctx context.Context, s *salvage, res *Result) error {
 		if round == maxRounds {
 			return fmt.Errorf("clean %s: there are new changes each time; end what still writes there", p.root)
 		}
-		commit, err := p.keepFiles(ctx, s, v, res)
+		if round == 0 && p.canCommit(v) {
+			commit, err := p.commitFiles(ctx, s, v, res)
+			if err != nil {
+				return err
+			}
+			if commit != "" && v.plain() && !p.m.o.Hooks {
+				v.head, v.entries = commit, nil // of all there was: no need to look again
+				break
+			}
+			continue // what it does not have, and what hooks have changed
+		}
+		before := c.stamps(v)
+		if err := p.keepFiles(ctx, s, v, res); err != nil {
+			return err
+		}
+		now, err := c.look(ctx)
 		if err != nil {
 			return err
 		}
-		if commit != "" && v.plain() && !p.m.o.Hooks {
-			v.head, v.entries = commit, nil // of all there was: no need to look again
-		} else if v, err = c.look(ctx); err != nil {
-			return err
-		}
-		if v.clean() {
-			break
+		if !reflect.DeepEqual(v, now) || !slices.Equal(before, c.stamps(now)) {
+			continue
 		}
 		if err := p.publish(ctx, s.k); err != nil {
 			return err
@@ -202,32 +214,40 @@ func (p *Place) keepBranch(ctx context.Context, v view) error {
 	return updateRefs(ctx, p.repo, "create "+w.Branch+" "+at)
 }
 
-// keepFiles commits what is not committed to the branch of the work, and returns
-// that commit, or puts it on a recovery ref.
-func (p *Place) keepFiles(ctx context.Context, s *salvage, v view, res *Result) (commit string, err error) {
-	w := p.mark.Work
-	if p.canCommit(v) {
-		if err := s.index(ctx, p.source(), v); err != nil {
-			return "", err
-		}
-		commit, err := p.commitLeftover(ctx, v)
-		if err == nil {
-			res.Leftover = cmp.Or(commit, res.Leftover)
-			return commit, nil
-		}
-		if ctx.Err() != nil {
-			return "", err
-		}
-		p.m.log.WarnContext(ctx, "leftovers cannot be committed", "place", p.name, "work", w.ID, "error", err)
-		if v, err = p.checkout().look(ctx); err != nil { // a hook may have changed files
-			return "", err
+// stamps returns the times of the files of a view, by which those are known that
+// were written again.
+func (c checkout) stamps(v view) []time.Time {
+	times := make([]time.Time, len(v.entries))
+	for i, e := range v.entries {
+		if fi, err := os.Lstat(filepath.Join(c.root, filepath.FromSlash(e.path))); err == nil {
+			times[i] = fi.ModTime()
 		}
 	}
+	return times
+}
+
+// commitFiles commits what is not committed to the branch of the work, and returns
+// that commit, "" when there is none to make.
+func (p *Place) commitFiles(ctx context.Context, s *salvage, v view, res *Result) (string, error) {
+	if err := s.index(ctx, p.source(), v); err != nil {
+		return "", err
+	}
+	commit, err := p.commitLeftover(ctx, v)
+	if err != nil && ctx.Err() == nil {
+		p.m.log.WarnContext(ctx, "leftovers cannot be committed", "place", p.name, "work", p.mark.Work.ID, "error", err)
+		return "", nil
+	}
+	res.Leftover = cmp.Or(commit, res.Leftover)
+	return commit, err
+}
+
+// keepFiles puts what is not committed on a recovery ref.
+func (p *Place) keepFiles(ctx context.Context, s *salvage, v view, res *Result) error {
 	ref, err := s.filesRef(ctx, p.source(), v, p.whatFiles(v))
-	if ref != "" && w != nil && res.Leftover == "" {
-		res.Leftover = ref
+	if p.mark.Work != nil {
+		res.Leftover = cmp.Or(res.Leftover, ref)
 	}
-	return "", err
+	return err
 }
 
 // canCommit reports whether what is not committed belongs on the work's branch.
@@ -249,9 +269,10 @@ func (p *Place) whatFiles(v view) string {
 }
 
 // publish brings the branch of a clone into the person's repository. What only the
-// branch there had, for the agent has rewritten its own, goes on a recovery ref.
+// branch there had, for the agent has rewritten its own, goes on a recovery ref; so
+// does the clone's where the branch there must not move.
 func (p *Place) publish(ctx context.Context, k *keeper) error {
-	w := p.mark.Work
+	w, m := p.mark.Work, p.m
 	if w == nil || p.kind != Clone {
 		return nil
 	}
@@ -259,18 +280,31 @@ func (p *Place) publish(ctx context.Context, k *keeper) error {
 	if err != nil {
 		return err
 	}
-	old, err := p.m.branch(ctx, w.Branch)
-	if err != nil || old.commit == tip {
+	if old, err := m.branch(ctx, w.Branch); err != nil || old.commit == tip {
 		return err
 	}
-	if old.commit != "" {
-		if grown, err := p.repo.Succeeds(ctx, "merge-base", "--is-ancestor", old.commit, tip); err != nil || !grown {
-			if err := p.m.keepTip(ctx, k, w.Branch, old.commit, "", "commits that the branch had before it was rewritten"); err != nil {
-				return err
-			}
-		}
+	cut, err := m.cutOff(ctx, p.checkout())
+	if err != nil {
+		return err
 	}
-	return p.m.push(ctx, p.repo, w.Branch, w.Branch)
+	if cut {
+		_, err := k.keep(ctx, p.source(), tip, "commit", w.ID, "the branch, which begins where the history of a shallow repository ends")
+		return err
+	}
+	if err := m.fetchObjects(ctx, p.gitDir, tip); err != nil {
+		return err
+	}
+	return m.moveBranch(ctx, w.Branch, tip, func(old refState) (bool, error) {
+		switch {
+		case old.commit == tip:
+			return false, nil
+		case old.dir != "": // git would not know its files as what they are
+			return false, m.keepTip(ctx, k, w.Branch, tip, "", "commits of the branch, which is checked out in "+old.dir)
+		case old.commit != "":
+			return true, m.keepTip(ctx, k, w.Branch, old.commit, tip, "commits that the branch had before it was rewritten")
+		}
+		return true, nil
+	})
 }
 
 // detach takes HEAD from its branch, without touching a file, and forgets what is
@@ -285,6 +319,7 @@ func (p *Place) detach(ctx context.Context, v view) error {
 		if _, err := p.repo.Run(ctx, "checkout", "--quiet", "--force", "--detach", at, "--"); err != nil {
 			return err
 		}
+		v.head = at
 	case v.ref != "":
 		if err := updateRefs(ctx, p.repo, "update HEAD "+v.head); err != nil {
 			return err
@@ -299,6 +334,7 @@ func (p *Place) detach(ctx context.Context, v view) error {
 			return err
 		}
 	}
+	p.left = v.head
 	return p.forgetHistory()
 }
 

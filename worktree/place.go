@@ -37,7 +37,8 @@ type Place struct {
 	mu   sync.Mutex
 	lock *filelock.Lock // nil: given up
 	mark mark
-	tidy bool // cleaned by us, and nobody was let in since
+	tidy bool   // cleaned by us, and nobody was let in since
+	left string // the commit that HEAD was left at
 }
 
 // Name returns the name of the place, of those of this repository.

@@ -507,6 +507,41 @@ func TestP6WhatIsWrittenBetweenTwoWorksIsKept(t *testing.T) {
 	})
 }
 
+func TestP6WhatIsCommittedBetweenTwoWorksIsKept(t *testing.T) {
+	t.Parallel()
+	commit := func(text string) string {
+		return "echo " + text + " >file; git commit -qam between; "
+	}
+	kinds(t, func(t *testing.T, kind worktree.Kind) {
+		repo := newRepo(t)
+		p := acquire(t, open(t, worktree.Options{Repo: repo}), kind)
+		for i, script := range []string{commit("ahead"), commit("reset") + "git reset -q --hard HEAD~1", "git checkout -q -b mine; " + commit("branch") + "git checkout -q --detach HEAD~1"} {
+			sh(t, p.Root(), script)
+			begin(t, p, worktree.Work{ID: fmt.Sprint("work", i)})
+			end(t, p)
+		}
+		sh(t, repo, "git reflog expire --expire=now --all; git gc -q --prune=now")
+		wantKept(t, repo, "ahead", "reset", "branch")
+	})
+}
+
+func TestP6CheckedOutBranchOfACloneIsNotMoved(t *testing.T) {
+	t.Parallel()
+	repo := newRepo(t)
+	p := acquire(t, open(t, worktree.Options{Repo: repo}), worktree.Clone)
+	begin(t, p, worktree.Work{ID: "work"})
+	sh(t, repo, "git config receive.denyCurrentBranch updateInstead; git checkout -q claude-pool/work")
+	before := sh(t, repo, "git rev-parse HEAD") + fmt.Sprint(fingerprint(t, repo))
+	write(t, filepath.Join(p.Root(), "new"), "new\n")
+	if res := end(t, p); len(res.Recovery) != 1 || res.Total != 0 {
+		t.Errorf("result %+v; want the commit on a recovery ref", res)
+	}
+	if diff := cmp.Diff(before, sh(t, repo, "git rev-parse HEAD")+fmt.Sprint(fingerprint(t, repo))); diff != "" {
+		t.Errorf("the person's checkout has changed:\n%s", diff)
+	}
+	wantKept(t, repo, "new")
+}
+
 // What an agent has hidden from git and removed is there for the next again.
 func TestP9WorkBeginsWithAllFilesOfItsCommit(t *testing.T) {
 	t.Parallel()

@@ -1,10 +1,10 @@
 package worktree
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -45,12 +45,13 @@ type keeper struct {
 	at    time.Time
 	dry   bool // only find out which refs there would be
 	names map[string]int
+	kept  map[keepsake]string // refs
 	refs  []string
 	whats []string
 }
 
 func (m *Manager) newKeeper(place, work string) *keeper {
-	return &keeper{m: m, place: place, work: work, at: time.Now().UTC().Round(0), names: make(map[string]int)}
+	return &keeper{m: m, place: place, work: work, at: time.Now().UTC().Round(0), names: make(map[string]int), kept: make(map[keepsake]string)}
 }
 
 const refTime = "20060102T150405.000000000Z"
@@ -72,32 +73,69 @@ func (k *keeper) ref(name string) string {
 	return recoveryPrefix + k.at.Format(refTime) + "/" + name
 }
 
-// keep puts an object of a repository on a recovery ref of the person's, which is
-// fetched there if need be, and returns the ref.
+// keepsake is an object that is to be kept.
+type keepsake struct{ object, kind, name, what string }
+
+// keep puts an object of a repository on a recovery ref of the person's, and
+// returns the ref.
 func (k *keeper) keep(ctx context.Context, from source, object, kind, name, what string) (string, error) {
-	ref := k.ref(name)
-	if k.dry {
-		k.refs, k.whats = append(k.refs, ref), append(k.whats, what)
-		return ref, nil
-	}
-	text, err := json.Marshal(note{k.place, k.work, what, k.at})
+	refs, err := k.keepAll(ctx, from, []keepsake{{object, kind, name, what}})
 	if err != nil {
 		return "", err
 	}
-	tag, err := makeTag(ctx, from.repo, object, kind, strings.TrimPrefix(ref, recoveryPrefix), string(text), k.at)
-	if err == nil {
-		if from.shared {
-			err = updateRefs(ctx, from.repo, "create "+ref+" "+tag)
-		} else {
-			err = k.m.bring(ctx, from.checkout, object, tag, ref)
+	return refs[0], nil
+}
+
+// keepAll does so with several. They are fetched into the person's repository if
+// need be. What it has kept before it does not keep again.
+func (k *keeper) keepAll(ctx context.Context, from source, things []keepsake) (refs []string, err error) {
+	if len(things) == 0 {
+		return nil, nil
+	}
+	var fresh []keepsake
+	var names []string
+	for _, t := range things {
+		ref := k.kept[t]
+		if ref == "" {
+			ref = k.ref(t.name)
+			fresh, names = append(fresh, t), append(names, ref)
+		}
+		refs = append(refs, ref)
+	}
+	if !k.dry {
+		if err := k.write(ctx, from, fresh, names); err != nil {
+			return nil, fmt.Errorf("keep %s on a recovery ref: %w; nothing was removed", fresh[0].what, err)
 		}
 	}
-	if err != nil {
-		return "", fmt.Errorf("keep %s on a recovery ref: %w; nothing was removed", what, err)
+	for i, t := range fresh {
+		k.refs, k.whats = append(k.refs, names[i]), append(k.whats, t.what)
+		if !k.dry {
+			k.kept[t] = names[i]
+			k.m.log.InfoContext(ctx, "kept on a recovery ref", "place", k.place, "work", k.work, "what", t.what, "ref", names[i])
+		}
 	}
-	k.refs, k.whats = append(k.refs, ref), append(k.whats, what)
-	k.m.log.InfoContext(ctx, "kept on a recovery ref", "place", k.place, "work", k.work, "what", what, "ref", ref)
-	return ref, nil
+	return refs, nil
+}
+
+// write makes the refs of things in the person's repository.
+func (k *keeper) write(ctx context.Context, from source, things []keepsake, refs []string) error {
+	brought, err := k.m.bring(ctx, from, things)
+	if err != nil {
+		return err
+	}
+	var commands []string
+	for i, t := range brought {
+		text, err := json.Marshal(note{k.place, k.work, t.what, k.at})
+		if err != nil {
+			return err
+		}
+		tag, err := makeTag(ctx, k.m.repo, t.object, t.kind, strings.TrimPrefix(refs[i], recoveryPrefix), string(text), k.at)
+		if err != nil {
+			return err
+		}
+		commands = append(commands, "create "+refs[i]+" "+tag)
+	}
+	return updateRefs(ctx, k.m.repo, commands...)
 }
 
 // makeTag makes a tag object, without a ref.
@@ -106,47 +144,76 @@ func makeTag(ctx context.Context, r git.Repo, object, kind, name, text string, a
 	return r.Input(strings.NewReader(body)).Run(ctx, "hash-object", "-t", "tag", "-w", "--stdin")
 }
 
-// receive is how the person's repository takes what is pushed into it: without its
-// hooks and checks, which are for people.
-const receive = "git -c core.hooksPath=" + os.DevNull + " -c receive.autogc=false -c receive.fsckObjects=false -c transfer.fsckObjects=false -c receive.denyNonFastForwards=false receive-pack"
+// upload is how a repository is asked for objects: for any that it has, and without
+// what its configuration hides.
+const upload = "git -c uploadpack.allowAnySHA1InWant=true -c core.hooksPath=" + os.DevNull + " upload-pack"
 
-func (m *Manager) push(ctx context.Context, from git.Repo, object, ref string) (err error) {
-	if onlyGitAdds(m.names.common) {
-		lock, failed := lockAdding(ctx, m.home)
-		if failed != nil {
-			return failed
-		}
-		defer func() { err = errors.Join(err, lock.Unlock()) }()
-	}
-	_, err = from.Run(ctx, "push", "--quiet", "--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no", "--receive-pack="+receive, m.names.common, "+"+object+":"+ref)
+// fetchObjects brings objects of another repository, with all that they need, into
+// the person's. Git runs in the person's, so that the other's configuration has no
+// say in where things go, and makes no ref.
+func (m *Manager) fetchObjects(ctx context.Context, gitDir string, objects ...string) error {
+	r := m.repo.Config("protocol.version", "2").Config("protocol.file.allow", "always").
+		Config("fetch.fsckObjects", "false").Config("transfer.fsckObjects", "false")
+	_, err := r.Input(strings.NewReader(strings.Join(objects, "\n")+"\n")).Run(ctx, "fetch-pack", "--quiet", "--no-progress", "--upload-pack="+upload, "--stdin", gitDir)
 	return err
 }
 
-// bring puts a tag of another repository on a ref of the person's.
-func (m *Manager) bring(ctx context.Context, from checkout, object, tag, ref string) error {
-	err := m.push(ctx, from.repo, tag, ref)
-	if err == nil || !strings.Contains(err.Error(), "shallow") {
-		return err
+// bring has the person's repository have things of another, and returns what they
+// are there.
+func (m *Manager) bring(ctx context.Context, from source, things []keepsake) ([]keepsake, error) {
+	if from.shared || len(things) == 0 {
+		return things, nil
 	}
-	// The history of a shallow repository ends where none of ours does. The files
-	// are what is to be kept: they get a commit without parents.
-	old, err := from.repo.Run(ctx, "cat-file", "-p", tag)
+	cut, err := m.cutOff(ctx, from.checkout)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	message, err := from.repo.Run(ctx, "log", "-1", "--format=%B%n%nThe commit was %H of a shallow repository.", object)
+	things = slices.Clone(things)
+	var objects []string
+	for i, t := range things {
+		if cut && (t.kind == "commit" || t.kind == "tag") {
+			// The files are what is to be kept: they get a commit without parents.
+			message, err := from.repo.Run(ctx, "log", "-1", "--no-show-signature", "--format=%B%n%nThe commit was %H of a shallow repository.", t.object, "--")
+			if err != nil {
+				return nil, err
+			}
+			if things[i].object, err = commitOf(ctx, from.repo, t.object+"^{tree}", message, nil); err != nil {
+				return nil, err
+			}
+			things[i].kind = "commit"
+		}
+		objects = append(objects, things[i].object)
+	}
+	return things, m.fetchObjects(ctx, from.gitDir, objects...)
+}
+
+// cutOff reports whether the history of a repository ends, as it is shallow, where
+// that of the person's does not.
+func (m *Manager) cutOff(ctx context.Context, c checkout) (bool, error) {
+	common, err := commonDir(c.gitDir)
 	if err != nil {
-		return err
+		return false, err
 	}
-	flat, err := commitOf(ctx, from.repo, object+"^{tree}", message, nil)
-	if err != nil {
-		return err
+	ends, err := readIfThere(filepath.Join(common, "shallow"))
+	if err != nil || len(ends) == 0 {
+		return false, err
 	}
-	body := strings.Replace(old, "object "+object, "object "+flat, 1) + "\n"
-	if tag, err = from.repo.Input(strings.NewReader(body)).Run(ctx, "hash-object", "-t", "tag", "-w", "--stdin"); err != nil {
-		return err
+	known, err := m.repo.Input(bytes.NewReader(ends)).Run(ctx, "cat-file", "--batch-check")
+	return strings.Contains(known, " missing"), err
+}
+
+// commonDir returns where a git folder has its objects and refs: that of a linked
+// worktree names another.
+func commonDir(gitDir string) (string, error) {
+	text, err := readIfThere(filepath.Join(gitDir, "commondir"))
+	if err != nil || text == nil {
+		return gitDir, err
 	}
-	return m.push(ctx, from.repo, tag, ref)
+	dir := filepath.FromSlash(strings.TrimSpace(string(text)))
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(gitDir, dir)
+	}
+	return dir, nil
 }
 
 // Recoveries lists the recovery refs of the repository, the newest first.

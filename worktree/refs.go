@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -53,4 +54,27 @@ func (m *Manager) branch(ctx context.Context, ref string) (refState, error) {
 	line, _, _ := cutNewline(out) // a ref has nothing below it
 	commit, dir, _ := strings.Cut(line, " ")
 	return refState{commit, dir}, nil
+}
+
+// moveBranch moves a branch of the person's repository, or makes it, if it is still
+// where it was. ready is told that first, each time anew, to keep what is there, or
+// to leave it. More commands are done together with it.
+func (m *Manager) moveBranch(ctx context.Context, ref, to string, ready func(old refState) (bool, error), more ...string) error {
+	for {
+		old, err := m.branch(ctx, ref)
+		if err != nil {
+			return err
+		}
+		if move, err := ready(old); err != nil || !move {
+			return err
+		}
+		none := strings.Repeat("0", len(to))
+		err = updateRefs(ctx, m.repo, append(more, "update "+ref+" "+to+" "+cmp.Or(old.commit, none))...)
+		if err == nil {
+			return nil
+		}
+		if now, lookErr := m.branch(ctx, ref); lookErr != nil || now == old {
+			return err
+		}
+	}
 }

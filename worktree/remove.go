@@ -112,6 +112,11 @@ func (c checkout) restore(ctx context.Context, v view, other string) error {
 		_, err := c.repo.Run(ctx, "checkout", "--quiet", "--force", "--detach", other, "--")
 		return err
 	}
+	if v.ref != "" { // who has moved the branch meanwhile is not to find it moved back
+		if err := updateRefs(ctx, c.repo, "update HEAD "+v.head); err != nil {
+			return err
+		}
+	}
 	if tracked || len(v.states) > 0 {
 		if _, err := c.repo.Run(ctx, "reset", "--quiet", "--hard", v.head); err != nil {
 			return err

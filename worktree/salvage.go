@@ -121,6 +121,7 @@ func (s *salvage) history(ctx context.Context, from source, v view) error {
 		return err
 	}
 	var dropped []string
+	var things []keepsake
 	for _, t := range tips {
 		if w := s.p.mark.Work; s.k.dry && w != nil && from.name == "" && "refs/heads/"+t.name == w.Branch {
 			continue // it will be in the person's repository
@@ -129,27 +130,38 @@ func (s *salvage) history(ctx context.Context, from source, v view) error {
 			dropped = append(dropped, t.id)
 			continue
 		}
-		if _, err := s.k.keep(ctx, from, t.id, t.kind, from.name+"-"+t.name, t.what+from.in()); err != nil {
-			return err
-		}
+		things = append(things, keepsake{t.id, t.kind, from.name + "-" + t.name, t.what + from.in()})
 	}
-	if len(dropped) == 0 {
-		return nil
+	if dropped, err = s.together(ctx, from, dropped); err != nil {
+		return err
 	}
-	what := "commits" + from.in() + " that were on no branch"
-	one := dropped[0]
-	if len(dropped) > 1 && !s.k.dry {
-		// One ref for all: each is a parent.
-		tree, err := from.repo.Run(ctx, "rev-parse", "--verify", "--end-of-options", one+"^{tree}")
-		if err != nil {
-			return err
-		}
-		if one, err = commitOf(ctx, from.repo, tree, "Kept by claudepool: "+what+". Each is a parent of this one, the newest first.", dropped); err != nil {
-			return err
-		}
+	for _, id := range dropped {
+		things = append(things, keepsake{id, "commit", from.name + "-commits", whatDropped(from)})
 	}
-	_, err = s.k.keep(ctx, from, one, "commit", from.name+"-commits", what)
+	_, err = s.k.keepAll(ctx, from, things)
 	return err
+}
+
+func whatDropped(from source) string { return "commits" + from.in() + " that were on no branch" }
+
+// together makes one commit of several, so that one ref keeps them all: each is a
+// parent. A shallow repository has no history that could be brought from it.
+func (s *salvage) together(ctx context.Context, from source, commits []string) ([]string, error) {
+	if len(commits) < 2 {
+		return commits, nil
+	}
+	if s.k.dry {
+		return commits[:1], nil
+	}
+	if cut, err := s.p.m.cutOff(ctx, from.checkout); err != nil || cut {
+		return commits, err
+	}
+	tree, err := from.repo.Run(ctx, "rev-parse", "--verify", "--end-of-options", commits[0]+"^{tree}")
+	if err != nil {
+		return nil, err
+	}
+	one, err := commitOf(ctx, from.repo, tree, "Kept by claudepool: "+whatDropped(from)+". Each is a parent of this one, the newest first.", commits)
+	return []string{one}, err
 }
 
 // tips lists what may be on no kept ref, without what surely is on one: the newest
@@ -235,12 +247,11 @@ func (s *salvage) refTips(ctx context.Context, from source) ([]tip, error) {
 			for _, id := range stashes {
 				tips = append(tips, tip{id: id, kind: "commit", name: "stash", what: "a stash"})
 			}
+			t.what = "a stash" // that its log may not have
 		case strings.HasPrefix(ref, "refs/heads/"):
 			t.what = "commits of the branch " + strings.TrimPrefix(ref, "refs/heads/")
-			fallthrough
-		default:
-			tips = append(tips, t)
 		}
+		tips = append(tips, t)
 	}
 	return tips, nil
 }

@@ -57,6 +57,7 @@ b'; printf x3 >'"q"'; printf x4 >'ü ö'; printf x5 >"$(printf 'bad\377utf')"; p
 	{name: "branch deleted", script: `echo o >o; git add o; git commit -qm o; git checkout -q --detach; git branch -qD claude-pool/work; echo p >p`, kept: []string{"o", "p"}, recovered: true},
 	{name: "orphan", script: `git checkout -q --orphan fresh; git rm -rqf .; echo o >o; git add o; echo p >p`, kept: []string{"o", "p"}, recovered: true},
 	{name: "stash", script: `echo s >file; echo u >u; git stash -q -u; echo t >file; git stash -q; echo r >file`, kept: []string{"s", "u", "t", "r"}, recovered: true, only: worktree.Clone},
+	{name: "stash without a log", script: `echo s >file; git stash -q; git reflog expire --expire=now --all; git gc -q --prune=now`, kept: []string{"s"}, recovered: true, only: worktree.Clone},
 	{name: "shared stash", script: `echo s >file; git stash -q`, kept: []string{"s"}, only: worktree.Worktree},
 	{name: "tag", script: `echo o >o; git add o; git commit -qm o; git tag -a -m note tagged; git reset -q --hard HEAD~1`, kept: []string{"o"}},
 	{name: "merge in between", script: mergeScript + `git merge -q other || true; echo more >extra`, kept: []string{"ours", "theirs", "more"}, recovered: true},
@@ -149,6 +150,50 @@ func TestP6EndKeepsEverything(t *testing.T) {
 				}
 			})
 		}
+	})
+}
+
+// What is set in a place says nothing of where what it has is kept.
+func TestP6ConfigurationOfAPlaceDoesNotKeepAnythingFromBeingKept(t *testing.T) {
+	t.Parallel()
+	kinds(t, func(t *testing.T, kind worktree.Kind) {
+		repo, other := newRepo(t), newRepo(t)
+		p := acquire(t, open(t, worktree.Options{Repo: repo}), kind)
+		begin(t, p, worktree.Work{ID: "work"})
+		settings := `
+git config url.` + other + `/.git.insteadOf ` + repo + `/.git
+git config push.pushOption o; git config protocol.allow never; git config transfer.hideRefs refs; git config uploadpack.hideRefs refs; git config remote.pushDefault nowhere
+`
+		script := `git init -q n; cd n; echo c >c; git add c; ` + who + ` git commit -qm c; ` + settings
+		if kind == worktree.Clone {
+			script = settings + `echo d >d; git add d; git commit -qm d; git checkout -q --detach; echo e >e; git add e; git commit -qm e; ` + script
+		}
+		sh(t, p.Root(), script)
+		before := sh(t, other, "git for-each-ref")
+		end(t, p)
+		wantKept(t, repo, map[worktree.Kind][]string{worktree.Worktree: {"c"}, worktree.Clone: {"c", "d", "e"}}[kind]...)
+		if got := sh(t, other, "git for-each-ref"); got != before {
+			t.Errorf("the other repository has got %s", got)
+		}
+	})
+}
+
+func TestP6WhatHooksLeaveIsKept(t *testing.T) {
+	t.Parallel()
+	kinds(t, func(t *testing.T, kind worktree.Kind) {
+		repo := newRepo(t)
+		write(t, filepath.Join(repo, ".git/hooks/pre-commit"), "#!/bin/sh\ngit reset -q -- big file\necho formatted >>file\n")
+		sh(t, repo, "chmod +x .git/hooks/pre-commit")
+		p := acquire(t, open(t, worktree.Options{Repo: repo, Hooks: true}), kind)
+		for work, script := range map[string]string{"some": "echo big >big; echo changed >file; echo n >n", "all": "echo big2 >big; echo changed2 >file"} {
+			begin(t, p, worktree.Work{ID: work})
+			sh(t, p.Root(), script)
+			end(t, p)
+			if got := sh(t, p.Root(), "git status --porcelain"); got != "" {
+				t.Errorf("%s: the place is not clean: %s", work, got)
+			}
+		}
+		wantKept(t, repo, "big", "changed\nformatted", "n", "big2")
 	})
 }
 
