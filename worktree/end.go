@@ -334,6 +334,18 @@ func (p *Place) detach(ctx context.Context, v view) error {
 			return err
 		}
 	}
+	linked, err := p.source().linked()
+	if err != nil {
+		return err
+	}
+	for _, l := range linked {
+		if l.inside != "" {
+			continue
+		}
+		if err := removeAll(l.gitDir); err != nil {
+			return err
+		}
+	}
 	p.left = v.head
 	return p.forgetHistory()
 }

@@ -1,8 +1,11 @@
 package worktree
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -72,7 +75,23 @@ func (c checkout) headOf(ctx context.Context, dir string) (string, error) {
 // in the folders of gitlinks. It takes from the place those that the repository
 // does not know, and reports whether it changed anything.
 func (s *salvage) inner(ctx context.Context, from source, v view) (changed bool, err error) {
+	linked, err := from.linked()
+	if err != nil {
+		return false, err
+	}
+	var repos []string
+	for _, l := range linked { // also those in ignored folders
+		if l.inside != "" {
+			repos = append(repos, l.inside)
+		}
+	}
+	slices.SortFunc(repos, func(a, b string) int { return cmp.Compare(b, a) }) // one in another goes first
 	for _, dir := range v.repos {
+		if !slices.Contains(repos, dir) {
+			repos = append(repos, dir)
+		}
+	}
+	for _, dir := range repos {
 		b, err := from.below(ctx, dir)
 		if broken, ok := err.(*brokenError); ok {
 			s.broken = append(s.broken, broken)
@@ -81,18 +100,142 @@ func (s *salvage) inner(ctx context.Context, from source, v view) (changed bool,
 		if err != nil {
 			return changed, err
 		}
-		did, err := s.repository(ctx, from.checkout, v, b, dir)
+		did, err := s.repository(ctx, from, v, b, dir)
 		if err != nil {
 			return changed, err
 		}
 		changed = changed || did
 	}
+	if err := s.modules(ctx, from); err != nil {
+		return changed, err
+	}
 	did, err := s.strays(ctx, from, v)
 	return changed || did, err
 }
 
+// linkedTree is a further working tree of a repository that goes with a place.
+type linkedTree struct {
+	gitDir string
+	inside string // where it is below the checkout; "" when it is not, or is gone
+}
+
+// linked lists the working trees that were made of a repository: of the person's
+// those that are in the place, of others all.
+func (s source) linked() ([]linkedTree, error) {
+	if s.foreign {
+		return nil, nil
+	}
+	common, err := commonDir(s.gitDir)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Join(common, "worktrees"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var all []linkedTree
+	for _, e := range entries {
+		l := linkedTree{gitDir: filepath.Join(common, "worktrees", e.Name())}
+		text, err := readIfThere(filepath.Join(l.gitDir, "gitdir"))
+		if err != nil || text == nil || l.gitDir == s.gitDir {
+			continue
+		}
+		link := filepath.FromSlash(strings.TrimSpace(string(text)))
+		if !filepath.IsAbs(link) {
+			link = filepath.Join(l.gitDir, link)
+		}
+		rel, err := filepath.Rel(s.root, filepath.Dir(link))
+		inside := err == nil && filepath.IsLocal(rel) && rel != "."
+		if inside && sameFolder(gitFolder(filepath.Dir(link)), l.gitDir) {
+			l.inside = filepath.ToSlash(rel)
+		}
+		if inside || !s.shared && common == s.gitDir {
+			all = append(all, l)
+		}
+	}
+	return all, nil
+}
+
+func sameFolder(a, b string) bool {
+	af, aErr := os.Stat(a)
+	bf, bErr := os.Stat(b)
+	return aErr == nil && bErr == nil && os.SameFile(af, bf)
+}
+
+// modules keeps what is in the git folders of submodules that are checked out no
+// more, and removes them.
+func (s *salvage) modules(ctx context.Context, from source) error {
+	if from.foreign {
+		return nil
+	}
+	top := filepath.Join(from.gitDir, "modules")
+	return filepath.WalkDir(top, func(dir string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case !d.IsDir():
+			return nil
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "HEAD")); err != nil {
+			return nil // a part of a name
+		}
+		used, err := s.module(ctx, from, top, dir)
+		if err != nil {
+			return err
+		}
+		if !used && !s.k.dry {
+			if err := from.discard(dir); err != nil {
+				return err
+			}
+		}
+		return fs.SkipDir
+	})
+}
+
+// module keeps what is in the git folder of a submodule, unless that is used.
+func (s *salvage) module(ctx context.Context, from source, top, dir string) (used bool, err error) {
+	name, _ := filepath.Rel(top, dir)
+	// Its own setting of a working tree may lead to where there is none any more,
+	// which git stumbles over.
+	c := checkout{repo: s.p.m.pin(dir, dir), root: dir, gitDir: dir, tmp: from.tmp, passive: from.passive}
+	tree, err := c.repo.Run(ctx, "config", "core.worktree")
+	if err != nil && git.ExitCode(err) != 1 {
+		s.broken = append(s.broken, &brokenError{dir, err})
+		return true, ctx.Err()
+	}
+	if tree != "" {
+		if !filepath.IsAbs(tree) {
+			tree = filepath.Join(dir, filepath.FromSlash(tree))
+		}
+		if sameFolder(gitFolder(tree), dir) {
+			return true, nil
+		}
+	}
+	if !c.passive {
+		if err := unlock(dir); err != nil {
+			return false, err
+		}
+	}
+	if tree != "" && !s.k.dry {
+		if _, err := c.repo.Run(ctx, "config", "--unset", "core.worktree"); err != nil {
+			return false, err
+		}
+	}
+	src := source{checkout: c, name: filepath.ToSlash(name), origin: s.p.m.submoduleDir(filepath.ToSlash(name))}
+	if err := s.modules(ctx, src); err != nil {
+		return false, err
+	}
+	var v view
+	if v.head, err = c.head(ctx); err != nil {
+		return false, err
+	}
+	return false, s.history(ctx, src, v)
+}
+
 // repository keeps what is in one repository below a checkout.
-func (s *salvage) repository(ctx context.Context, c checkout, v view, b checkout, dir string) (changed bool, err error) {
+func (s *salvage) repository(ctx context.Context, from source, v view, b checkout, dir string) (changed bool, err error) {
 	commit, known := v.gitlinks[dir]
 	if !b.foreign && !b.passive {
 		if err := unlock(b.gitDir); err != nil {
@@ -117,11 +260,17 @@ func (s *salvage) repository(ctx context.Context, c checkout, v view, b checkout
 			return false, err
 		}
 	}
-	if err := s.history(ctx, src, bv); err != nil {
+	own, err := from.ownDirs()
+	if err != nil {
 		return false, err
 	}
+	if !slices.Contains(own, b.gitDir) { // else its commits are those of the outer one
+		if err := s.history(ctx, src, bv); err != nil {
+			return false, err
+		}
+	}
 	if !known {
-		return true, s.takeAway(c, v, dir)
+		return true, s.takeAway(from.checkout, v, dir)
 	}
 	if b.foreign || b.linked() {
 		// No submodule: its git folder is of others, who may be at another commit.
@@ -130,8 +279,15 @@ func (s *salvage) repository(ctx context.Context, c checkout, v view, b checkout
 		}
 		return true, b.empty()
 	}
+	moved := bv.head != "" && bv.head != commit && from.name == "" && s.p.canCommit(v)
+	if moved && !s.k.dry { // a commit of the outer one says so, as one of its files
+		if _, err := from.repo.Run(ctx, "update-index", "--cacheinfo", "160000,"+bv.head+","+dir); err != nil {
+			return false, err
+		}
+		commit = bv.head
+	}
 	if bv.clean() && bv.head == commit && bv.ref == "" {
-		return false, nil
+		return moved, nil
 	}
 	return true, s.resetSubmodule(ctx, b, bv, commit)
 }
@@ -143,15 +299,16 @@ func (s *salvage) takeAway(c checkout, v view, dir string) error {
 		return nil
 	}
 	full := filepath.Join(c.root, filepath.FromSlash(dir))
-	for _, e := range slices.Concat(v.entries, v.strays) {
-		if e.nested() && strings.TrimSuffix(e.path, "/") == dir {
-			if err := c.discard(full); err != nil {
-				return err
-			}
-			return removeEmpty(linkAbove(c.root, v, dir), filepath.Dir(full))
-		}
+	known := slices.Contains(v.repos, dir) // else it is in an ignored folder
+	if known && !slices.ContainsFunc(slices.Concat(v.entries, v.strays), func(e entry) bool {
+		return e.nested() && strings.TrimSuffix(e.path, "/") == dir
+	}) {
+		return c.discard(filepath.Join(full, ".git"))
 	}
-	return c.discard(filepath.Join(full, ".git"))
+	if err := c.discard(full); err != nil {
+		return err
+	}
+	return removeEmpty(linkAbove(c.root, v, dir), filepath.Dir(full))
 }
 
 // linked reports whether it is a further working tree of some repository.

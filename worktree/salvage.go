@@ -189,7 +189,11 @@ func (s *salvage) tips(ctx context.Context, from source, v view) ([]tip, error) 
 	if v.head != "" {
 		loose = append(loose, v.head)
 	}
-	for _, dir := range from.ownDirs() {
+	dirs, err := from.ownDirs()
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
 		more, err := looseIDs(dir, from.shared)
 		if err != nil {
 			return nil, err
@@ -202,12 +206,18 @@ func (s *salvage) tips(ctx context.Context, from source, v view) ([]tip, error) 
 	return from.existing(ctx, tips)
 }
 
-// ownDirs returns the folders of a repository that nobody else has.
-func (s source) ownDirs() []string {
+// ownDirs returns the git folders of a repository that nobody else has: also those
+// of working trees that were made of it.
+func (s source) ownDirs() ([]string, error) {
 	if s.foreign {
-		return nil
+		return nil, nil
 	}
-	return []string{s.gitDir}
+	dirs := []string{s.gitDir}
+	linked, err := s.linked()
+	for _, l := range linked {
+		dirs = append(dirs, l.gitDir)
+	}
+	return dirs, err
 }
 
 // refTips lists the refs of a repository that are not the person's.
@@ -273,13 +283,20 @@ func (s *salvage) elsewhere(ctx context.Context, from source) ([]string, error) 
 	for _, u := range urls {
 		name, url, _ := cutNewline(u)
 		name = strings.TrimSuffix(strings.TrimPrefix(name, "remote."), ".url")
-		for _, scheme := range []string{"https://", "http://", "ssh://", "git://"} {
-			if strings.HasPrefix(url, scheme) {
-				prefixes = append(prefixes, "refs/remotes/"+name+"/")
-			}
+		if onNetwork(url) {
+			prefixes = append(prefixes, "refs/remotes/"+name+"/")
 		}
 	}
 	return prefixes, err
+}
+
+// onNetwork reports whether a URL is of another machine, also as "host:path".
+func onNetwork(url string) bool {
+	before, after, ok := strings.Cut(url, ":")
+	if strings.HasPrefix(after, "//") {
+		return slices.Contains([]string{"https", "http", "ssh", "git"}, before)
+	}
+	return ok && len(before) > 1 && !strings.Contains(before, "/") && !strings.HasPrefix(after, ":")
 }
 
 // hasOwnRefs reports whether a linked worktree has refs of its own.
@@ -293,7 +310,7 @@ func (s source) hasOwnRefs() bool {
 func looseIDs(gitDir string, shared bool) ([]string, error) {
 	var files []string
 	for _, name := range []string{
-		"logs/HEAD", "ORIG_HEAD", "FETCH_HEAD", "MERGE_HEAD", "MERGE_AUTOSTASH", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "BISECT_HEAD",
+		"logs/HEAD", "HEAD", "ORIG_HEAD", "FETCH_HEAD", "MERGE_HEAD", "MERGE_AUTOSTASH", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "BISECT_HEAD",
 		"rebase-merge/autostash", "rebase-merge/orig-head", "rebase-apply/autostash", "rebase-apply/orig-head", "rebase-merge/rewritten-list", "rebase-merge/stopped-sha",
 	} {
 		files = append(files, filepath.Join(gitDir, filepath.FromSlash(name)))
@@ -381,10 +398,21 @@ func (s source) existing(ctx context.Context, tips []tip) ([]tip, error) {
 // unkept leaves the tips that no ref which stays reaches, and of those without a
 // name only those that no other one reaches.
 func (s *salvage) unkept(ctx context.Context, from source, tips []tip) ([]tip, error) {
-	tips, err := unreached(ctx, s.p.m.repo, tips)
+	tips, err := unreached(ctx, s.p.m.repo, tips, "--glob=refs/*")
 	if err == nil && from.origin != "" {
 		// A submodule is at a commit that no branch needs to have.
-		tips, err = unreached(ctx, s.p.m.pin(from.origin, ""), tips, "HEAD")
+		tips, err = unreached(ctx, s.p.m.pin(from.origin, ""), tips, "--glob=refs/*", "HEAD")
+	}
+	if err == nil && from.name != "" {
+		// What came from another machine is there, and the tags of that too.
+		var elsewhere []string
+		elsewhere, err = s.elsewhere(ctx, from)
+		for i, prefix := range elsewhere {
+			elsewhere[i] = "--glob=" + prefix + "*"
+		}
+		if err == nil && len(elsewhere) > 0 {
+			tips, err = unreached(ctx, from.repo, tips, elsewhere...)
+		}
 	}
 	if err != nil || len(tips) == 0 {
 		return nil, err
@@ -392,8 +420,8 @@ func (s *salvage) unkept(ctx context.Context, from source, tips []tip) ([]tip, e
 	return s.topmost(ctx, from, tips)
 }
 
-// unreached leaves the tips that no ref of a repository reaches, nor one of more.
-func unreached(ctx context.Context, r git.Repo, tips []tip, more ...string) ([]tip, error) {
+// unreached leaves the tips that none of some refs of a repository reach.
+func unreached(ctx context.Context, r git.Repo, tips []tip, refs ...string) ([]tip, error) {
 	if len(tips) == 0 {
 		return nil, nil
 	}
@@ -418,7 +446,7 @@ func unreached(ctx context.Context, r git.Repo, tips []tip, more ...string) ([]t
 	}
 	free := make(map[string]bool)
 	if len(there) > 0 {
-		commits, err := r.Input(strings.NewReader(present.String())).Lines(ctx, append([]string{"rev-list", "--stdin", "--not", "--glob=refs/*"}, more...)...)
+		commits, err := r.Input(strings.NewReader(present.String())).Lines(ctx, append([]string{"rev-list", "--stdin", "--not"}, refs...)...)
 		if err != nil {
 			return nil, err
 		}

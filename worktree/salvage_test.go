@@ -94,10 +94,17 @@ b'; printf x3 >'"q"'; printf x4 >'ü ö'; printf x5 >"$(printf 'bad\377utf')"; p
 	{name: "copy of the place added as a link", script: `d=$(mktemp -d); cp -R . "$d/n"; mv "$d/n" n; git add n 2>/dev/null; git commit -qm link; echo k >n/k; echo l >l`, kept: []string{"k", "l"}, recovered: true},
 	{name: "locks left in a repository inside", script: `git init -q n; cd n; echo c >c; git add c; ` + who + ` git commit -qm c; git update-index --assume-unchanged c; echo d >c; touch .git/index.lock .git/HEAD.lock .git/refs/heads/x.lock`, kept: []string{"c", "d"}, recovered: true},
 	{name: "locks left in a link", script: `git init -q n; cd n; echo c >c; git add c; ` + who + ` git commit -qm c; cd ..; git add n 2>/dev/null; git commit -qm link; cd n; git update-index --assume-unchanged c; echo d >c; touch .git/index.lock .git/HEAD.lock`, kept: []string{"c", "d"}, recovered: true},
+	{name: "worktrees in an ignored folder", script: `git worktree add -q -b inner ignored/a; cd ignored/a; echo k >k; git checkout -q --detach; echo d >d; git add d; git commit -qm d; git worktree add -q --detach ignored/b; echo e >ignored/b/e; git reset -q --hard HEAD~1
+git worktree add -q --detach ignored/c; cd ignored/c; echo f >f; git add f; git commit -qm f; cd ..; rm -r c`, kept: []string{"k", "d", "e", "f"}, recovered: true},
+	{name: "worktree elsewhere", script: `d=$(mktemp -d); git worktree add -q --detach $d/w; cd $d/w; echo c >c; git add c; git commit -qm c`, kept: []string{"c"}, recovered: true, only: worktree.Clone},
+	{name: "submodule that is checked out no more", script: addSubmodule + `git commit -qm sub; cd inner; git checkout -q -b feat; echo i >i; git add i; git commit -qm i; git checkout -q main; cd ..; git submodule --quiet deinit -f inner`, kept: []string{"i"}, recovered: true},
+	{name: "submodule that is removed", script: addSubmodule + `cd inner; echo i >i; git add i; git commit -qm i; cd ..; git rm -qf inner; rm -rf inner`, kept: []string{"i"}, recovered: true},
 	{name: "bare repository inside", script: `git init -q --bare b.git; git push -q ./b.git HEAD:refs/heads/x; echo n >n`, kept: []string{"n"}},
 }
 
 const who = `GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a`
+
+const addSubmodule = `export ` + who + `; d=$(mktemp -d)/s; git init -q -b main $d; git -C $d commit -q --allow-empty -m s; git -c protocol.file.allow=always submodule --quiet add $d inner; `
 
 const emptyLink = `mkdir n; git update-index --add --cacheinfo "160000,$(git rev-parse HEAD),n"; git commit -qm link; `
 
@@ -151,6 +158,63 @@ func TestP6EndKeepsEverything(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A submodule may be the person's, who has another copy of it.
+func TestWorkGoesOnWithWhatItCommittedInASubmodule(t *testing.T) {
+	t.Parallel()
+	kinds(t, func(t *testing.T, kind worktree.Kind) {
+		repo := newRepo(t)
+		sh(t, repo, addSubmodule+"git commit -qm sub")
+		p := acquire(t, open(t, worktree.Options{Repo: repo}), kind)
+		begin(t, p, worktree.Work{ID: "one"})
+		sh(t, p.Root(), "cd inner; echo b >b; git add b; "+who+" git commit -qm b; echo c >c")
+		if res := end(t, p); res.Files != 1 || res.Leftover != res.Head {
+			t.Errorf("result %+v; want the commit of the submodule", res)
+		}
+		wantKept(t, repo, "b", "c")
+		begin(t, p, worktree.Work{ID: "other"})
+		if got := sh(t, p.Root(), "ls inner; git status --porcelain"); got != "" {
+			t.Errorf("other work has %q", got)
+		}
+		end(t, p)
+		begin(t, p, worktree.Work{ID: "two", From: "one"})
+		if got := sh(t, p.Root(), "cat inner/b; git status --porcelain"); got != "b" {
+			t.Errorf("the work that goes on has %q", got)
+		}
+		if res := end(t, p); res.Files != 1 || res.Leftover != "" {
+			t.Errorf("result %+v", res)
+		}
+	})
+}
+
+// What came from another machine is there still.
+func TestNestedCloneIsKeptWithoutWhatItCameWith(t *testing.T) {
+	t.Parallel()
+	other := newRepo(t)
+	sh(t, other, `for i in $(seq 9); do git commit -q --allow-empty -m $i; git tag -a -m $i v$i; done`)
+	for name, test := range map[string]struct {
+		url  string
+		refs int
+	}{
+		"https": {"https://example.com/dep.git", 1},
+		"scp":   {"git@example.com:dep.git", 1},
+		"host":  {"host:dep", 1},
+		"path":  {"/some/dep:x", 11},
+		"file":  {"file:///dep", 11},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repo := newRepo(t)
+			p := acquire(t, open(t, worktree.Options{Repo: repo}), worktree.Worktree)
+			begin(t, p, worktree.Work{ID: "work"})
+			sh(t, p.Root(), `git clone -q `+other+` dep; cd dep; git remote set-url origin `+test.url+`; git checkout -q --detach; echo d >d; git add d; `+who+` git commit -qm d`)
+			if res := end(t, p); len(res.Recovery) != test.refs {
+				t.Errorf("recovery refs %q; want %d", res.Recovery, test.refs)
+			}
+			wantKept(t, repo, "d")
+		})
+	}
 }
 
 // What is set in a place says nothing of where what it has is kept.

@@ -144,11 +144,11 @@ func (m *Manager) fillSubmodule(ctx context.Context, c checkout, path, origin, c
 	root := filepath.Join(c.root, filepath.FromSlash(path))
 	theirs := m.pin(origin, "")
 	if _, err := os.Lstat(filepath.Join(root, ".git")); err != nil {
-		has, err := hasCommit(ctx, theirs, commit)
+		from, err := m.whoHas(ctx, origin, commit)
 		if err != nil {
 			return err
 		}
-		if !has {
+		if from == "" {
 			m.warnOfSubmodule(ctx, path, commit)
 			return nil
 		}
@@ -175,9 +175,10 @@ func (m *Manager) fillSubmodule(ctx context.Context, c checkout, path, origin, c
 	}
 	has, err := hasCommit(ctx, sub.repo, commit)
 	if err == nil && !has {
-		if has, err = hasCommit(ctx, theirs, commit); has {
-			// It need not be on a ref there.
-			_, err = sub.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack", origin, "+"+commit+":refs/remotes/claude-pool/commit")
+		var from string
+		if from, err = m.whoHas(ctx, origin, commit); from != "" {
+			has = true // it need not be on a ref there
+			_, err = sub.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--upload-pack="+upload, from, "+"+commit+":refs/remotes/claude-pool/commit")
 		}
 	}
 	switch {
@@ -189,6 +190,22 @@ func (m *Manager) fillSubmodule(ctx context.Context, c checkout, path, origin, c
 	}
 	_, err = sub.repo.Run(ctx, "checkout", "--quiet", "--force", "--detach", commit, "--")
 	return err
+}
+
+// whoHas returns the git folder of who has a commit of a submodule: the person's
+// copy of that, or the repository, where recovery refs keep what work has added. It
+// is "" when nobody has it.
+func (m *Manager) whoHas(ctx context.Context, origin, commit string) (string, error) {
+	for _, dir := range []string{origin, m.names.common} {
+		has, err := hasCommit(ctx, m.pin(dir, ""), commit)
+		switch {
+		case err != nil:
+			return "", err
+		case has:
+			return dir, nil
+		}
+	}
+	return "", nil
 }
 
 func (m *Manager) warnOfSubmodule(ctx context.Context, path, commit string) {
