@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -215,8 +216,9 @@ func (p *Place) switchTo(ctx context.Context, ref, start string) error {
 	if err != nil {
 		return err
 	}
+	stuck := false
 	if old != start {
-		if err := p.move(ctx, old, start); err != nil {
+		if stuck, err = p.move(ctx, old, start); err != nil {
 			return err
 		}
 	}
@@ -233,7 +235,7 @@ func (p *Place) switchTo(ctx context.Context, ref, start string) error {
 		return err
 	}
 	if old != start {
-		cleared, err := p.clearStrange(ctx, old, start)
+		cleared, err := p.clearStrange(ctx, old, start, stuck)
 		if err == nil && cleared {
 			err = on()
 		}
@@ -257,37 +259,47 @@ func (p *Place) stirred(ctx context.Context) (bool, error) {
 
 // move brings the files from one commit to another. Git refuses when it would
 // overwrite what somebody has written since the place was cleaned: that is kept
-// first then.
-func (p *Place) move(ctx context.Context, old, start string) error {
+// first then. It reports whether files are left that are to go, as their folders
+// were made read-only.
+func (p *Place) move(ctx context.Context, old, start string) (stuck bool, err error) {
+	run := func(args ...string) error {
+		var said bytes.Buffer
+		_, err := p.repo.Warnings(&said).Run(ctx, args...)
+		stuck = strings.Contains(said.String(), "unable to unlink")
+		return err
+	}
 	if old != "" {
 		// Looks only at files that differ. The option has versions before 2.34 take
 		// ignored files for such that may be overwritten, as checkout does.
-		_, err := p.repo.Run(ctx, "read-tree", "-m", "-u", "--exclude-per-directory=.gitignore", old, start)
+		err := run("read-tree", "-m", "-u", "--exclude-per-directory=.gitignore", old, start)
 		if err == nil || ctx.Err() != nil {
-			return err
+			return stuck, err
 		}
 	}
 	for try := 0; ; try++ {
-		_, err := p.repo.Run(ctx, "checkout", "--quiet", "--detach", start, "--")
+		err := run("checkout", "--quiet", "--detach", start, "--")
 		if err == nil || ctx.Err() != nil || try > 0 {
-			return err
+			return stuck, err
+		}
+		if err := p.checkout().openFolders(); err != nil {
+			return false, err
 		}
 		if err := p.clearNobodys(ctx); err != nil {
-			return err
+			return false, err
 		}
 	}
 }
 
 // clearStrange clears what is work only now: files that were ignored by what was
-// checked out before, and repositories that it knew as submodules. It reports
-// whether there may have been any.
-func (p *Place) clearStrange(ctx context.Context, old, start string) (bool, error) {
+// checked out before, repositories that it knew as submodules, and what is stuck. It
+// reports whether there may have been any.
+func (p *Place) clearStrange(ctx context.Context, old, start string, stuck bool) (bool, error) {
 	changed, err := p.repo.Run(ctx, "diff-tree", "-r", "--raw", "--no-renames", old, start, "--")
 	if err != nil {
 		return false, err
 	}
 	strange := strings.Contains(changed, ".gitignore") || strings.HasPrefix(changed, ":160000") || strings.Contains(changed, "\n:160000")
-	if !strange {
+	if !strange && !stuck {
 		return false, nil
 	}
 	return true, p.clearNobodys(ctx)

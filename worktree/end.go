@@ -132,7 +132,7 @@ func (p *Place) clear(ctx context.Context, s *salvage, res *Result) error {
 			}
 		}
 		if round == 0 {
-			if err := p.keepBranch(ctx, v); err != nil {
+			if err := p.keepBranch(ctx, s.k, v); err != nil {
 				return err
 			}
 		}
@@ -196,7 +196,7 @@ func (p *Place) source() source {
 }
 
 // keepBranch makes the branch of the work again when it was renamed or deleted.
-func (p *Place) keepBranch(ctx context.Context, v view) error {
+func (p *Place) keepBranch(ctx context.Context, k *keeper, v view) error {
 	w := p.mark.Work
 	if w == nil {
 		return nil
@@ -211,7 +211,41 @@ func (p *Place) keepBranch(ctx context.Context, v view) error {
 			at = v.head
 		}
 	}
+	if err := p.clearBelow(ctx, k, v, w.Branch+"/"); err != nil {
+		return err
+	}
 	return updateRefs(ctx, p.repo, "create "+w.Branch+" "+at)
+}
+
+// clearBelow takes away the branches that leave no room for the one of the work, as
+// their names begin with its own.
+func (p *Place) clearBelow(ctx context.Context, k *keeper, v view, prefix string) error {
+	lines, err := p.repo.Lines(ctx, "for-each-ref", "--format=%(objectname) %(refname) %(worktreepath)", prefix)
+	if err != nil {
+		return err
+	}
+	for _, line := range lines {
+		part := strings.SplitN(line, " ", 3)
+		if len(part) != 3 {
+			return fmt.Errorf("git for-each-ref says %q", line)
+		}
+		if dir := part[2]; dir != "" && dir != p.root {
+			return fmt.Errorf("%w: branch %s is checked out in %s, and leaves no room for that of the work; rename it", ErrInUse, part[1], dir)
+		}
+		name := strings.TrimPrefix(part[1], "refs/heads/")
+		if _, err := k.keep(ctx, p.source(), part[0], "commit", name, "commits of the branch "+name+", which left no room for that of the work"); err != nil {
+			return err
+		}
+		if v.ref == part[1] {
+			if err := updateRefs(ctx, p.repo, "update HEAD "+v.head); err != nil {
+				return err
+			}
+		}
+		if err := updateRefs(ctx, p.repo, "delete "+part[1]+" "+part[0]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stamps returns the times of the files of a view, by which those are known that

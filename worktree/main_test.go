@@ -5,6 +5,7 @@ package worktree_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -72,6 +73,35 @@ var roles = map[string]func(args []string) error{
 		fmt.Println(p.Root())
 		io.Copy(io.Discard, os.Stdin)
 		return nil
+	},
+	// two does a work, which is the script of its last argument, and begins another.
+	// It prints what that one begins with beside its commit.
+	"two": func(args []string) error {
+		m, err := worktree.Open(context.Background(), worktree.Options{Repo: args[0], Home: args[1], Leftover: worktree.Leftover(args[2])})
+		if err != nil {
+			return err
+		}
+		p, err := m.Acquire(context.Background(), worktree.Worktree)
+		if err != nil {
+			return err
+		}
+		if err := p.Begin(context.Background(), worktree.Work{ID: "one"}); err != nil {
+			return err
+		}
+		cmd := exec.Command("sh", "-ec", args[3])
+		cmd.Dir = p.Root()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		if _, err := p.End(context.Background()); err != nil {
+			return err
+		}
+		if err := p.Begin(context.Background(), worktree.Work{ID: "two"}); err != nil {
+			return err
+		}
+		cmd = exec.Command("git", "status", "--porcelain", "-uall")
+		cmd.Dir, cmd.Stdout = p.Root(), os.Stdout
+		return errors.Join(cmd.Run(), m.Close())
 	},
 	// adopt says that it begins, takes a place, and ends what was left open in it.
 	"adopt": func(args []string) error {

@@ -242,6 +242,11 @@ func (s *salvage) repository(ctx context.Context, from source, v view, b checkou
 			return false, err
 		}
 	}
+	if same, err := s.p.m.sameFormat(ctx, b); err != nil {
+		return false, err
+	} else if !same {
+		return true, s.otherFormat(ctx, from, v, b, dir)
+	}
 	bv, err := b.look(ctx)
 	if err != nil {
 		return false, err
@@ -290,6 +295,51 @@ func (s *salvage) repository(ctx context.Context, from source, v view, b checkou
 		return moved, nil
 	}
 	return true, s.resetSubmodule(ctx, b, bv, commit)
+}
+
+// sameFormat reports whether a repository names objects as the person's does.
+func (m *Manager) sameFormat(ctx context.Context, b checkout) (bool, error) {
+	ours, err := m.repo.Run(ctx, "hash-object", "--stdin")
+	if err != nil {
+		return false, err
+	}
+	theirs, err := b.repo.Run(ctx, "hash-object", "--stdin")
+	return len(ours) == len(theirs), err
+}
+
+// plainGit is what the git folder of a repository is called that is kept as files.
+const plainGit = "claudepool-git"
+
+// otherFormat keeps a repository whose commits the outer one cannot have: its files,
+// and its git folder as files too.
+func (s *salvage) otherFormat(ctx context.Context, from source, v view, b checkout, dir string) error {
+	names, err := b.repo.Fields(ctx, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return err
+	}
+	if !s.k.dry {
+		if err := os.Rename(filepath.Join(b.root, ".git"), filepath.Join(b.root, plainGit)); err != nil {
+			return err
+		}
+		err = filepath.WalkDir(filepath.Join(b.root, plainGit), func(p string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				name, _ := filepath.Rel(b.root, p)
+				names = append(names, filepath.ToSlash(name))
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	all := view{head: v.head}
+	for _, name := range names {
+		all.entries = append(all.entries, entry{path: dir + "/" + strings.TrimSuffix(name, "/"), index: '?', tree: '?'})
+	}
+	if err := s.files(ctx, from, all, fmt.Sprintf("files of the repository %s, whose commits cannot be fetched, and its git folder as %s", dir, plainGit)); err != nil || s.k.dry {
+		return err
+	}
+	return from.discard(b.root)
 }
 
 // takeAway removes a repository that was kept. Files beside it that the outer

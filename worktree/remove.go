@@ -86,9 +86,38 @@ func removeEmpty(top, dir string) error {
 	return nil
 }
 
+// openFolders lets files be removed from all folders, also those that were made
+// read-only.
+func (c checkout) openFolders() error {
+	return filepath.WalkDir(c.root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if p != c.root && d.Name() == ".git" {
+			return fs.SkipDir
+		}
+		fi, err := d.Info()
+		if err != nil || fi.Mode()&0o200 != 0 {
+			return err
+		}
+		return os.Chmod(p, fi.Mode().Perm()|0o200)
+	})
+}
+
 // restore makes a checkout clean, at the commit of HEAD, or at another when that
 // has none. All that v has must be on refs before.
 func (c checkout) restore(ctx context.Context, v view, other string) error {
+	err := c.restoreOnce(ctx, v, other)
+	if err == nil || !errors.Is(err, fs.ErrPermission) && !strings.Contains(err.Error(), "Permission denied") {
+		return err
+	}
+	if err := c.openFolders(); err != nil {
+		return err
+	}
+	return c.restoreOnce(ctx, v, other)
+}
+
+func (c checkout) restoreOnce(ctx context.Context, v view, other string) error {
 	if err := c.dropStates(v.states); err != nil {
 		return err
 	}

@@ -112,7 +112,11 @@ func withIdentity(r git.Repo) git.Repo {
 
 // addRaw brings an index to what the working tree has.
 func (c checkout) addRaw(ctx context.Context, r git.Repo, v view, tmp string) error {
-	zero := strings.Repeat("0", max(40, len(v.head)))
+	any, err := r.Run(ctx, "hash-object", "--stdin") // of nothing
+	if err != nil {
+		return err
+	}
+	zero := strings.Repeat("0", len(any))
 	var list, paths strings.Builder // of changes to the index; of files to be stored
 	type file struct{ mode, path string }
 	var files []file
