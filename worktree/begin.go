@@ -212,12 +212,9 @@ func (p *Place) switchTo(ctx context.Context, ref, start string) error {
 			return err
 		}
 	}
-	old, err := p.checkout().head(ctx)
-	if err != nil {
-		return err
-	}
-	stuck := false
+	old, stuck := p.left, false
 	if old != start {
+		var err error
 		if stuck, err = p.move(ctx, old, start); err != nil {
 			return err
 		}

@@ -312,16 +312,23 @@ const plainGit = "claudepool-git"
 
 // otherFormat keeps a repository whose commits the outer one cannot have: its files,
 // and its git folder as files too.
-func (s *salvage) otherFormat(ctx context.Context, from source, v view, b checkout, dir string) error {
+func (s *salvage) otherFormat(ctx context.Context, from source, v view, b checkout, dir string) (err error) {
 	names, err := b.repo.Fields(ctx, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
 		return err
 	}
+	gitDir, plain := filepath.Join(b.root, ".git"), filepath.Join(b.root, plainGit)
 	if !s.k.dry {
-		if err := os.Rename(filepath.Join(b.root, ".git"), filepath.Join(b.root, plainGit)); err != nil {
+		if err := os.Rename(gitDir, plain); err != nil {
 			return err
 		}
-		err = filepath.WalkDir(filepath.Join(b.root, plainGit), func(p string, d fs.DirEntry, err error) error {
+		defer func() { // it is a repository until it is taken away
+			err = errors.Join(err, os.Rename(plain, gitDir))
+			if err == nil {
+				err = s.takeAway(from.checkout, v, dir)
+			}
+		}()
+		err = filepath.WalkDir(plain, func(p string, d fs.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
 				name, _ := filepath.Rel(b.root, p)
 				names = append(names, filepath.ToSlash(name))
@@ -336,10 +343,7 @@ func (s *salvage) otherFormat(ctx context.Context, from source, v view, b checko
 	for _, name := range names {
 		all.entries = append(all.entries, entry{path: dir + "/" + strings.TrimSuffix(name, "/"), index: '?', tree: '?'})
 	}
-	if err := s.files(ctx, from, all, fmt.Sprintf("files of the repository %s, whose commits cannot be fetched, and its git folder as %s", dir, plainGit)); err != nil || s.k.dry {
-		return err
-	}
-	return from.discard(b.root)
+	return s.files(ctx, from, all, fmt.Sprintf("files of the repository %s, whose commits cannot be fetched, and its git folder as %s", dir, plainGit))
 }
 
 // takeAway removes a repository that was kept. Files beside it that the outer

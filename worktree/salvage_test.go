@@ -100,6 +100,7 @@ git worktree add -q --detach ignored/c; cd ignored/c; echo f >f; git add f; git 
 	{name: "submodule that is checked out no more", script: addSubmodule + `git commit -qm sub; cd inner; git checkout -q -b feat; echo i >i; git add i; git commit -qm i; git checkout -q main; cd ..; git submodule --quiet deinit -f inner`, kept: []string{"i"}, recovered: true},
 	{name: "submodule that is removed", script: addSubmodule + `cd inner; echo i >i; git add i; git commit -qm i; cd ..; git rm -qf inner; rm -rf inner`, kept: []string{"i"}, recovered: true},
 	{name: "repository of another object format", script: `git init -q --object-format=sha256 n; cd n; echo c >c; git add c; ` + who + ` git commit -qm c; echo d >d; echo e >../e`, kept: []string{"c", "d", "e"}, recovered: true},
+	{name: "repository of another object format where files are tracked", script: `git init -q --object-format=sha256 sub; cd sub; echo c >c; git add c; ` + who + ` git commit -qm c; echo q >two`, kept: []string{"c", "q"}, recovered: true},
 	{name: "branch below that of the work", script: `git checkout -q --detach; git branch -qD claude-pool/work; git checkout -q -b claude-pool/work/part; echo c >c; git add c; git commit -qm c; git branch claude-pool/work/other; git reset -q --hard HEAD~1; echo d >d`, kept: []string{"c", "d"}, recovered: true},
 	{name: "bare repository inside", script: `git init -q --bare b.git; git push -q ./b.git HEAD:refs/heads/x; echo n >n`, kept: []string{"n"}},
 }

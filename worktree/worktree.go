@@ -118,7 +118,8 @@ type Result struct {
 	Leftover string `json:"leftover,omitempty"`
 	// Recovery lists the refs that have what is not on the branch: commits of
 	// other branches made meanwhile, stashes of a clone, what was staged and then
-	// changed again, nested repositories.
+	// changed again, nested repositories. It has what a clone has committed, and
+	// Head is the one before, if the branch is checked out somewhere by then.
 	Recovery []string `json:"recovery,omitempty"`
 	// Target is the branch that Conflicts is about: the files in which the work
 	// would conflict with it now. Empty Conflicts: none. It is empty when the two
