@@ -179,20 +179,38 @@ func newHost(t *testing.T) hostConfig {
 	return hostConfig{Store: filepath.Join(t.TempDir(), "pool.db"), Env: env, Config: t.TempDir(), Dir: t.TempDir(), Slots: 2}
 }
 
-// quick is the configuration of a pool that goes on with the host's work: the
-// same, but with stand-ins that answer at once.
-func (c hostConfig) quick(t *testing.T, s claudepool.PoolStore) claudepool.PoolConfig {
+// quick is the same host, but with stand-ins that answer at once.
+func (c hostConfig) quick(t *testing.T) hostConfig {
 	t.Helper()
 	env, err := claudetest.StandInConfig{}.Environ()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Env = env
+	return c
+}
+
+// openStore opens the store until the test has ended.
+func (c hostConfig) openStore(t *testing.T) *sqlitestore.Store {
+	t.Helper()
+	s, err := c.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// succeed builds the pool that goes on with the host's work, in this program. It
+// looks at its slots every so often, or with a negative pause never.
+func (c hostConfig) succeed(t *testing.T, s claudepool.PoolStore, checkEvery time.Duration) *claudepool.Pool {
+	t.Helper()
 	config, err := c.pool(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return config
+	config.CheckEvery = checkEvery
+	return build(t, config)
 }
 
 // start starts the host, and returns when it has reported.

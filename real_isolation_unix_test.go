@@ -57,17 +57,9 @@ func TestRealP6FourTasksEditOneFile(t *testing.T) {
 	host, was := c.start(t)
 	kill(host)
 
-	s, err := c.open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
 	slow.Store(false)
-	config, err := c.pool(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := build(t, config)
+	s := c.openStore(t)
+	p := c.succeed(t, s, 0)
 	ids := make([]claudepool.TaskID, len(edits))
 	for _, r := range was.Tasks {
 		var n int
@@ -87,7 +79,7 @@ func TestRealP6FourTasksEditOneFile(t *testing.T) {
 			t.Fatalf("MergeTask %d = %+v, %v", i, m, err)
 		}
 	}
-	_, err = p.MergeTask(t.Context(), ids[3], merge)
+	_, err := p.MergeTask(t.Context(), ids[3], merge)
 	conflict, isConflict := errors.AsType[*worktree.ConflictError](err)
 	if !isConflict {
 		t.Fatalf("MergeTask of the fourth = %v, want a conflict", err)

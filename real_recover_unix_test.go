@@ -44,19 +44,9 @@ func TestRealP1AKilledProgramLosesNothing(t *testing.T) {
 	host, was := c.start(t)
 	kill(host)
 
-	s, err := c.open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
 	slow.Store(false)
 	c.Env = iso.Env
-	config, err := c.pool(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.CheckEvery = -1
-	p := build(t, config)
+	p := c.succeed(t, c.openStore(t), -1)
 	if left := processesWith(t, mark); len(left) > 0 {
 		t.Errorf("processes %v of the dead program live on", left)
 	}
@@ -105,17 +95,8 @@ func TestRealP5AKilledAttemptIsChargedWhatItHasTold(t *testing.T) {
 	host, was := c.start(t)
 	kill(host)
 
-	s, err := c.open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
 	slow.Store(false)
-	config, err := c.pool(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := build(t, config)
+	p := c.succeed(t, c.openStore(t), 0)
 	id := was.Tasks[0].ID
 	if res := wait(t, p, id); res.Outcome != claudepool.OutcomeOK || !res.Estimated {
 		t.Errorf("ended %s (%+v), estimated %v; want ok, estimated", res.Outcome, res.Failure, res.Estimated)

@@ -85,14 +85,8 @@ func TestP7P1AKilledProgramIsSucceededAtOnce(t *testing.T) {
 		t.Fatalf("watchdogs %v, and %v live on: the host died too well to show anything", dogs, left)
 	}
 
-	s, err := c.open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	config := c.quick(t, s)
-	config.CheckEvery = -1 // no pass of the supervisor helps
-	p := build(t, config)
+	s := c.openStore(t)
+	p := c.quick(t).succeed(t, s, -1) // no pass of the supervisor helps
 	for _, pid := range left {
 		if n, err := strconv.Atoi(pid); err != nil || lives(t, n) {
 			t.Errorf("process %s of the dead host is still there (%v)", pid, err)
@@ -147,11 +141,7 @@ func TestP3AProgramThatHangsIsEndedBeforeItIsSucceeded(t *testing.T) {
 	c.Shared, c.Running = true, 1
 	c.Tasks = []claudepool.Task{{Prompt: "a long task"}}
 	host, was := c.start(t)
-	s, err := c.open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
+	s := c.openStore(t)
 	task := was.Tasks[0]
 	at := slices.IndexFunc(was.Slots, func(s claudepool.SlotStatus) bool { return s.ID == task.Claim.SlotID })
 	busy, idle := was.Slots[at].PID, was.Slots[1-at].PID
@@ -162,8 +152,7 @@ func TestP3AProgramThatHangsIsEndedBeforeItIsSucceeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	expire(t, s, was.Tasks)
-	config := c.quick(t, s)
-	p := build(t, config)
+	p := c.quick(t).succeed(t, s, 0)
 	if r := record(t, s, task.ID); r.Fence != task.Fence || !lives(t, busy) {
 		t.Fatalf("the claim was taken over when it was first seen to have run out: %+v", r)
 	}
