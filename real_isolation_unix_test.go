@@ -5,12 +5,14 @@ package claudepool_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/claudepool/claudepool"
-	"github.com/claudepool/claudepool/claude"
 	"github.com/claudepool/claudepool/claudetest"
 	"github.com/claudepool/claudepool/worktree"
 )
@@ -50,7 +52,7 @@ func TestRealP6FourTasksEditOneFile(t *testing.T) {
 	for i := range edits {
 		c.Tasks = append(c.Tasks, claudepool.Task{
 			Prompt: fmt.Sprintf("edit number %d", i), Isolation: claudepool.IsolationWorktree,
-			Overrides: claudepool.TaskOverrides{AgentConfig: claudepool.AgentConfig{PermissionMode: claude.PermissionDontAsk, AllowedTools: []string{"Bash"}}},
+			Overrides: claudepool.TaskOverrides{AgentConfig: runsCommands},
 		})
 	}
 	c.Running, c.Paid = 4, 4
@@ -103,5 +105,74 @@ func TestRealP6FourTasksEditOneFile(t *testing.T) {
 	}
 	if got := git(t, repo, "status", "--porcelain"); got != "" || strings.Contains(text, "<<<<") {
 		t.Errorf("the checkout has %q, and list.txt is\n%s", got, text)
+	}
+}
+
+// commands is a prompt to run some, as long as they succeed.
+func commands(lines ...string) string {
+	return "[[bash:set -e\n" + strings.Join(lines, "\n") + "]]"
+}
+
+// TestRealP6AWarmCloneGivesAllBack has two tasks use git in one clone as they like,
+// one after the other in the same process. What the first has done comes back, the
+// second finds nothing of it, and the person's checkout stays as it was.
+func TestRealP6AWarmCloneGivesAllBack(t *testing.T) {
+	repo := repository(t)
+	write(t, repo, "list.txt", "being edited\n")
+	write(t, repo, "mine.txt", "not committed\n")
+	checkout := func() string {
+		return git(t, repo, "status", "--porcelain", "--branch") + git(t, repo, "diff", "main")
+	}
+	before := checkout()
+	p, _ := realPool(t, claudetest.Directives, claudepool.PoolConfig{WorkDir: repo, Isolation: claudepool.IsolationClone, Agent: runsCommands, Spares: -1})
+	run := func(lines ...string) (r claudepool.TaskResult, pid int) {
+		t.Helper()
+		r, err := p.Run(t.Context(), claudepool.Task{Prompt: commands(lines...)})
+		if err != nil || r.Work == nil || r.Work.Branch != "claude-pool/"+string(r.TaskID) {
+			t.Fatalf("Run = %+v, %v; want a branch", r, err)
+		}
+		slots, err := p.FindSlots(t.Context(), claudepool.SlotFilter{})
+		if err != nil || len(slots) != 1 {
+			t.Fatalf("FindSlots = %+v, %v", slots, err)
+		}
+		return r, slots[0].PID
+	}
+	first, pid := run(
+		"sed -i -e 's/^two$/2/' list.txt", "git commit -qam two",
+		"git switch -qc aside", "echo aside >aside.txt", "git add .", "git commit -qm aside", "git switch -q -",
+		"sed -i -e 's/^nine$/9/' list.txt", "git stash -q", "git tag mark", "git config claudepool.test left",
+		"echo loose >loose.txt",
+	)
+	second, again := run(
+		"git log --all --format=%s", "git for-each-ref --format='%(refname)'", "git stash list", "git config claudepool.test || true", "ls", "cat list.txt",
+		"sed -i -e 's/^five$/5/' list.txt", "git commit -qam five",
+	)
+	if m := p.Metrics(); again != pid || m.Warm != 2 {
+		t.Errorf("the tasks ran in the processes %d and %d, %d of them in a warm one; want one for both", pid, again, m.Warm)
+	}
+	want := "begin\nrefs/heads/" + second.Work.Branch + "\nlist.txt\n" + git(t, repo, "show", "main:list.txt")
+	if diff := cmp.Diff(want, strings.TrimSpace(second.Output)); diff != "" {
+		t.Errorf("the second task found (-want +got):\n%s", diff)
+	}
+	if w := first.Work; w.Total != 2 || w.Files != 2 || w.Leftover != w.Head || len(w.Recovery) != 2 {
+		t.Fatalf("the first has the work %+v, want its commit, what it left, and two recovery refs", w)
+	}
+	if w := second.Work; w.Total != 1 || w.Commits[0].Subject != "five" || w.Leftover != "" || len(w.Recovery) != 0 {
+		t.Errorf("the second has the work %+v, want its commit alone", w)
+	}
+	for _, c := range []struct{ file, in, want string }{
+		{first.Work.Branch, "list.txt", "2"}, {first.Work.Branch, "loose.txt", "loose"}, {second.Work.Branch, "list.txt", "5"},
+		{first.Work.Recovery[0], "aside.txt", "aside"}, {first.Work.Recovery[1], "list.txt", "9"},
+	} {
+		if text := git(t, repo, "show", c.file+":"+c.in); !slices.Contains(strings.Fields(text), c.want) {
+			t.Errorf("%s of %s is\n%s\nand lacks %q", c.in, c.file, text, c.want)
+		}
+	}
+	refs := strings.Fields(git(t, repo, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags", "refs/stash"))
+	if diff := cmp.Diff([]string{"refs/heads/" + first.Work.Branch, "refs/heads/" + second.Work.Branch, "refs/heads/main"}, refs); diff != "" {
+		t.Errorf("refs of the repository (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(before, checkout()); diff != "" {
+		t.Errorf("the person's checkout has changed (-want +got):\n%s", diff)
 	}
 }

@@ -3,6 +3,7 @@
 package claudepool_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -17,15 +18,19 @@ import (
 	"github.com/claudepool/claudepool/claudetest"
 )
 
-// realPool builds a pool of real CLIs that talk to a scripted API.
+// realPool builds a pool of real CLIs that talk to a scripted API, in a folder of
+// its own unless c says otherwise.
 func realPool(t *testing.T, script claudetest.Script, c claudepool.PoolConfig) (*claudepool.Pool, *claudetest.API) {
 	t.Helper()
 	cli := claudetest.CLI(t)
 	api := claudetest.NewAPI(t, script)
 	iso := claudetest.Isolate(t, api)
-	c.ClaudePath, c.Env, c.WorkDir = cli, iso.Env, t.TempDir()
+	c.ClaudePath, c.Env, c.WorkDir = cli, iso.Env, cmp.Or(c.WorkDir, iso.Dir)
 	return build(t, c), api
 }
+
+// runsCommands configures agents that may run commands, and are not asked about it.
+var runsCommands = claudepool.AgentConfig{PermissionMode: claude.PermissionDontAsk, AllowedTools: []string{"Bash"}}
 
 func TestRealFanOutOfSixOverThreeSlotsInOrder(t *testing.T) {
 	p, _ := realPool(t, claudetest.Echo, claudepool.PoolConfig{Slots: 3})
@@ -81,9 +86,7 @@ func TestRealP9NothingIsLeftForTheNextTask(t *testing.T) {
 			"command": "setsid sh -c 'while :; do echo x >> " + beat + "; sleep 0.05; done' >/dev/null 2>&1 & echo started", "description": "leave a job",
 		}), claudetest.Text("noted")),
 	)
-	p, api := realPool(t, script, claudepool.PoolConfig{Agent: claudepool.AgentConfig{
-		PermissionMode: claude.PermissionDontAsk, AllowedTools: []string{"Bash"},
-	}})
+	p, api := realPool(t, script, claudepool.PoolConfig{Agent: runsCommands})
 	r, err := p.Run(t.Context(), claudepool.Task{Prompt: "the secret is 4711"})
 	if err != nil {
 		t.Fatalf("Run: %v", err)
