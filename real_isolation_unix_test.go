@@ -17,6 +17,11 @@ import (
 	"github.com/claudepool/claudepool/worktree"
 )
 
+// bash has an agent run a command.
+func bash(command string) claudetest.Reply {
+	return claudetest.ToolUse("Bash", map[string]any{"command": command, "description": "edit"})
+}
+
 // TestRealP6FourTasksEditOneFile lets four agents edit the same file side by side,
 // kills the program in the middle, and merges the work of all: one conflict goes
 // back to the session that has written it.
@@ -25,9 +30,6 @@ func TestRealP6FourTasksEditOneFile(t *testing.T) {
 	repo := repository(t)
 	var slow atomic.Bool
 	slow.Store(true)
-	bash := func(command string) claudetest.Reply {
-		return claudetest.ToolUse("Bash", map[string]any{"command": command, "description": "edit"})
-	}
 	edits := []string{"s/^two$/2/", "s/^five$/5/", "s/^eight$/8/", "s/^five$/V/"}
 	api := claudetest.NewAPI(t, func(r *claudetest.Request) claudetest.Reply {
 		asked := strings.Join(r.Prompts, "\n")
@@ -113,6 +115,9 @@ func commands(lines ...string) string {
 	return "[[bash:set -e\n" + strings.Join(lines, "\n") + "]]"
 }
 
+// editPrompt is a prompt to edit list.txt, and to leave that to be committed.
+func editPrompt(expression string) string { return commands("sed -i -e '" + expression + "' list.txt") }
+
 // TestRealP6AWarmCloneGivesAllBack has two tasks use git in one clone as they like,
 // one after the other in the same process. What the first has done comes back, the
 // second finds nothing of it, and the person's checkout stays as it was.
@@ -174,5 +179,53 @@ func TestRealP6AWarmCloneGivesAllBack(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, checkout()); diff != "" {
 		t.Errorf("the person's checkout has changed (-want +got):\n%s", diff)
+	}
+}
+
+// TestRealAStepBeginsWithTheWorkOfThoseItNeeds has two steps go on with the work of a
+// first, side by side, and a last one with that of both, if it can be merged.
+func TestRealAStepBeginsWithTheWorkOfThoseItNeeds(t *testing.T) {
+	for _, c := range []struct {
+		name, edit string
+		conflicts  bool
+	}{{"merged", "s/^eight$/8/", false}, {"in conflict", "s/^five$/V/", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			repo := repository(t)
+			p, api := realPool(t, claudetest.Directives, claudepool.PoolConfig{Slots: 2, WorkDir: repo, Isolation: claudepool.IsolationWorktree, Agent: runsCommands})
+			step := func(name, does string, needs ...string) claudepool.ChainStep {
+				s := prompt(name, does)
+				s.Needs = needs
+				return s
+			}
+			last := commands("cat list.txt", "echo last >last.txt")
+			id, err := p.SubmitChain(t.Context(), claudepool.Chain{Steps: []claudepool.ChainStep{
+				step("a", editPrompt("s/^two$/2/")), step("b", editPrompt("s/^five$/5/"), "a"), step("c", editPrompt(c.edit), "a"), step("d", last, "b", "c"),
+			}}, claudepool.ChainOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := p.WaitChain(t.Context(), id)
+			d := r.Steps[3]
+			if c.conflicts {
+				if err == nil || d.State != claudepool.StepFailed || d.Outcome != claudepool.OutcomeConflict || !strings.Contains(d.Reason, "list.txt") {
+					t.Errorf("step d is %s, %s (%s); want it failed as conflict, naming list.txt", d.State, d.Outcome, d.Reason)
+				}
+				if slices.ContainsFunc(api.Requests(), func(q *claudetest.Request) bool { return q.Prompt == last }) {
+					t.Error("the model was asked for step d")
+				}
+				return
+			}
+			const want = "one\n2\nthree\nfour\n5\nsix\nseven\n8\nnine"
+			if err != nil || strings.TrimSpace(d.Output) != want {
+				t.Fatalf("WaitChain = %v; step d began with\n%s\nwant\n%s", err, d.Output, want)
+			}
+			m, err := p.MergeTask(t.Context(), id, worktree.MergeRequest{CheckedOut: worktree.FastForward})
+			if err != nil || !m.Merged || m.Files != 2 {
+				t.Fatalf("MergeTask = %+v, %v", m, err)
+			}
+			if got := git(t, repo, "show", "main:list.txt", "main:last.txt"); got != want+"\nlast" {
+				t.Errorf("main has\n%s", got)
+			}
+		})
 	}
 }
