@@ -3,12 +3,17 @@
 package claudepool_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -225,6 +230,72 @@ func TestRealAStepBeginsWithTheWorkOfThoseItNeeds(t *testing.T) {
 			}
 			if got := git(t, repo, "show", "main:list.txt", "main:last.txt"); got != want+"\nlast" {
 				t.Errorf("main has\n%s", got)
+			}
+		})
+	}
+}
+
+// TestRealP6ADrainHandsOnWhatIsWritten drains a pool while a command of its task
+// writes files, of which nothing is committed. The next pool on the store goes on in
+// the same session, and has all of them.
+func TestRealP6ADrainHandsOnWhatIsWritten(t *testing.T) {
+	for _, kind := range []claudepool.Isolation{claudepool.IsolationWorktree, claudepool.IsolationClone} {
+		t.Run(string(kind), func(t *testing.T) {
+			cli := claudetest.CLI(t)
+			repo := repository(t)
+			iso := claudetest.Isolate(t, claudetest.NewAPI(t, claudetest.Match(claudetest.When("Continue from where you left off",
+				bash("test -s beats.txt && sed -i -e 's/^five$/5/' list.txt"), claudetest.Text("went on"),
+			))))
+			c := newHost(t)
+			c.Path, c.Env, c.Config, c.Dir, c.Slots = cli, iso.Env, "", repo, 1
+			s := c.openStore(t)
+			p := c.succeed(t, s, 0)
+			seen := filepath.Join(t.TempDir(), "seen") // beats are written here only when they are in the place
+			id := submit(t, p, claudepool.Task{
+				Prompt: commands("echo staged >staged.txt", "git add .", "sed -i -e 's/^two$/2/' list.txt",
+					"while :; do echo beat >>beats.txt; echo beat >>"+seen+"; sleep 0.02; done"),
+				Isolation: kind, Overrides: claudepool.TaskOverrides{AgentConfig: runsCommands},
+			})
+			beats := func() int {
+				text, err := os.ReadFile(seen)
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Fatal(err)
+				}
+				return strings.Count(string(text), "beat")
+			}
+			for end := time.Now().Add(time.Minute); beats() == 0; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("the command does not run")
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			if sum, err := p.Drain(ctx); err != nil || sum.Requeued != 1 || sum.Pending != 1 {
+				t.Fatalf("Drain = %+v, %v; want the task back in the queue", sum, err)
+			}
+			if err := errors.Join(p.Close(), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+
+			s = c.openStore(t)
+			p = c.succeed(t, s, 0)
+			r := wait(t, p, id)
+			attempts, err := p.Attempts(t.Context(), id)
+			if err != nil || len(attempts) != 2 || attempts[0].SessionID == "" || attempts[0].SessionID != attempts[1].SessionID {
+				t.Fatalf("Attempts = %+v, %v; want two in one session", attempts, err)
+			}
+			if now := record(t, s, id); r.Outcome != claudepool.OutcomeOK || now.Crashes != 0 || now.Retries != 0 || r.Output != "went on" {
+				t.Errorf("ended %s (%+v) with %q after %d crashes and %d retries; want ok, in a turn that goes on", r.Outcome, r.Failure, r.Output, now.Crashes, now.Retries)
+			}
+			if r.Work == nil || r.Work.Files != 3 {
+				t.Fatalf("the work is %+v, want three files", r.Work)
+			}
+			text := git(t, repo, "show", r.Work.Branch+":list.txt", r.Work.Branch+":staged.txt", r.Work.Branch+":beats.txt")
+			if n := strings.Count(text, "beat"); n < beats() || !strings.HasPrefix(text, "one\n2\nthree\nfour\n5\n") || !strings.Contains(text, "staged") {
+				t.Errorf("the branch has %d beats, of %d or one more; its files are\n%s", n, beats(), text)
+			}
+			if got := git(t, repo, "status", "--porcelain"); got != "" {
+				t.Errorf("the checkout has %q", got)
 			}
 		})
 	}
