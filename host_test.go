@@ -80,7 +80,7 @@ func beHost() (hostReport, error) {
 	if err := json.Unmarshal([]byte(os.Getenv(hostEnv)), &c); err != nil {
 		return out, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // it only makes a failure end
 	defer cancel()
 	s, err := c.open(ctx)
 	if err != nil {

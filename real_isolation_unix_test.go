@@ -263,7 +263,7 @@ func TestRealP6ADrainHandsOnWhatIsWritten(t *testing.T) {
 				}
 				return strings.Count(string(text), "beat")
 			}
-			for end := time.Now().Add(time.Minute); beats() == 0; time.Sleep(10 * time.Millisecond) {
+			for end := time.Now().Add(5 * time.Minute); beats() == 0; time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatal("the command does not run")
 				}
