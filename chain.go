@@ -33,7 +33,8 @@ type Chain struct {
 	// MaxCost caps all steps together. Zero means no cap.
 	MaxCost Microdollars `json:"max_cost_microdollars,omitempty"`
 	// Resume is an earlier chain with the same steps that did not complete.
-	// What its steps have completed is taken over instead of paid for again.
+	// What its steps have completed is taken over instead of paid for again. Its
+	// isolation is taken over too, whatever the pool's is now.
 	Resume TaskID `json:"resume,omitempty"`
 }
 

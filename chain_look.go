@@ -545,7 +545,7 @@ func (l *chainLook) workOf(i int) []TaskID {
 	switch {
 	case s.State != StepCompleted:
 		return l.workBefore(i)
-	case len(s.Items) == 0:
+	case s.TaskID != "":
 		return []TaskID{s.TaskID}
 	}
 	var ids []TaskID
@@ -553,6 +553,9 @@ func (l *chainLook) workOf(i int) []TaskID {
 		if item.State == StepCompleted {
 			ids = append(ids, item.TaskID)
 		}
+	}
+	if len(ids) == 0 {
+		return l.workBefore(i)
 	}
 	return ids
 }

@@ -1,6 +1,7 @@
 package claudepool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +104,8 @@ func (p *Pool) newChain(ctx context.Context, c Chain, o ChainOptions) (TaskRecor
 			return TaskRecord{}, err
 		}
 	}
-	if err := p.checkResume(ctx, &c); err != nil {
+	resumed, err := p.resumed(ctx, &c)
+	if err != nil {
 		return TaskRecord{}, err
 	}
 	now := time.Now()
@@ -118,7 +120,8 @@ func (p *Pool) newChain(ctx context.Context, c Chain, o ChainOptions) (TaskRecor
 	if err := r.Task.validate(); err != nil {
 		return TaskRecord{}, err
 	}
-	r.Task.Isolation = stored.Isolation
+	// Not stored with the chain, which is to be the same as the one it resumes.
+	r.Task.Isolation = cmp.Or(stored.Isolation, resumed.Task.Isolation)
 	if err := p.checkIsolation(ctx, &r.Task); err != nil {
 		return TaskRecord{}, err
 	}
@@ -155,24 +158,25 @@ func (p *Pool) define(i int, s *ChainStep) error {
 	return nil
 }
 
-// checkResume refuses to go on with something else than the same chain.
-func (p *Pool) checkResume(ctx context.Context, c *Chain) error {
+// resumed returns the chain that c resumes, if it resumes one. It refuses to go on
+// with something else than the same chain.
+func (p *Pool) resumed(ctx context.Context, c *Chain) (TaskRecord, error) {
 	if c.Resume == "" {
-		return nil
+		return TaskRecord{}, nil
 	}
 	r, err := p.store.Task(ctx, c.Resume)
 	if err != nil {
-		return fmt.Errorf("resume: %w", err)
+		return r, fmt.Errorf("resume: %w", err)
 	}
 	if r.Chain == nil || !r.State.Terminal() {
-		return invalidField("resume", "names task %s, which is %s; only a chain that has ended can be gone on with", r.ID, r.State)
+		return r, invalidField("resume", "names task %s, which is %s; only a chain that has ended can be gone on with", r.ID, r.State)
 	}
 	was, now := *r.Chain, *c
 	was.Resume, now.Resume, was.MaxCost, now.MaxCost = "", "", 0, 0
 	if !was.same(&now) {
-		return invalidField("resume", "names chain %s, which has other steps or arguments", r.ID)
+		return r, invalidField("resume", "names chain %s, which has other steps or arguments", r.ID)
 	}
-	return nil
+	return r, nil
 }
 
 // checkSteps checks the tasks that the steps will be, as far as they are known.
