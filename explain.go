@@ -103,6 +103,13 @@ func (p *Pool) whyPending(ctx context.Context, r TaskRecord) (reason string, unt
 			return fmt.Sprintf("continues the session of task %s, whose result waits for a review", before), until, nil
 		}
 	}
+	if r.Task.Isolation.apart() && r.Attempts == 0 {
+		for _, id := range r.Task.From {
+			if b, err := p.store.Task(ctx, id); err == nil && !b.State.Terminal() {
+				return fmt.Sprintf("begins with the work of task %s, which is %s", id, b.State), until, nil
+			}
+		}
+	}
 	if r.NotBefore.After(now) {
 		if r.Attempts > 0 {
 			return fmt.Sprintf("attempt %d ended %s; the next starts later", r.Attempts, r.Outcome), r.NotBefore, nil

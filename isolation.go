@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -193,28 +194,72 @@ func (a *attempt) work(m *worktree.Manager) (worktree.Work, error) {
 			return w, err
 		}
 	}
-	from := r.Task.From
-	if id := r.Task.Session.Task; id != "" {
-		from = []TaskID{id}
+	works, err := a.p.worksBefore(a.ctx, m, &r.Task)
+	if err != nil {
+		return w, err
 	}
-	var works []string
-	for _, id := range from {
-		known, err := m.Has(a.ctx, string(id))
-		if err != nil {
-			return w, err
-		}
-		if known {
-			works = append(works, string(id))
-		}
+	if len(works) == 1 {
+		w.Base = works[0]
 	}
-	var err error
-	switch {
-	case len(works) == 1 && r.Task.Merge != "":
-		w.Base, err = m.Mix(a.ctx, works[0], r.Task.Merge)
-	case len(works) > 0:
+	if len(works) > 1 || len(works) == 1 && r.Task.Merge == "" {
 		w.Base, err = m.Combine(a.ctx, works)
 	}
+	if err == nil && r.Task.Merge != "" {
+		w.Base, err = m.Mix(a.ctx, w.Base, r.Task.Merge)
+	}
+	if errors.Is(err, worktree.ErrUnknown) {
+		err = fmt.Errorf("what it is to begin with is gone: %w", err)
+	}
 	return w, err
+}
+
+// worksBefore returns the work that a task begins with, as [worktree.Manager.Combine]
+// takes it.
+func (p *Pool) worksBefore(ctx context.Context, m *worktree.Manager, t *Task) ([]string, error) {
+	from := t.From
+	if id := t.Session.Task; id != "" {
+		from = []TaskID{id}
+	}
+	var all []string
+	for _, id := range from {
+		works, err := p.worksOf(ctx, m, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range works {
+			if !slices.Contains(all, w) {
+				all = append(all, w)
+			}
+		}
+	}
+	return all, nil
+}
+
+// worksOf returns the work of a task: its branch or, where that is gone, the commit
+// that it ended with; of one that never began, what it was to begin with.
+func (p *Pool) worksOf(ctx context.Context, m *worktree.Manager, id TaskID) ([]string, error) {
+	r, err := p.store.Task(ctx, id)
+	unknown := errors.Is(err, ErrUnknownTask)
+	if err != nil && !unknown {
+		return nil, err
+	}
+	if r.Chain != nil {
+		last, err := p.lastSteps(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return p.worksBefore(ctx, m, &Task{From: last})
+	}
+	begun, err := m.Has(ctx, string(id))
+	switch {
+	case err != nil:
+		return nil, err
+	case begun, unknown:
+		return []string{string(id)}, nil
+	case r.Result != nil && r.Result.Work != nil:
+		return []string{r.Result.Work.Head}, nil
+	}
+	return p.worksBefore(ctx, m, &r.Task)
 }
 
 // endWork saves what was written in the attempt's place, and says what that is.

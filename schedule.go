@@ -349,7 +349,7 @@ func (s *scheduler) accepts(name, role string) bool {
 // assign hands a claimed task to the slot that suits it best. If the slots that
 // could have run it have gone meanwhile, it waits again.
 func (s *scheduler) assign(ctx context.Context, r TaskRecord) {
-	again, err := s.p.resolveSession(ctx, &r)
+	again, err := s.p.resolve(ctx, &r)
 	if !again.IsZero() {
 		s.p.giveBack(ctx, r, again)
 		return
@@ -522,7 +522,7 @@ func (p *Pool) Claim(ctx context.Context, slotID string) (TaskID, bool, error) {
 		}
 		return "", false, err
 	}
-	again, err := p.resolveSession(context.WithoutCancel(ctx), &r) // the claim is made, whoever has gone
+	again, err := p.resolve(context.WithoutCancel(ctx), &r) // the claim is made, whoever has gone
 	if !again.IsZero() {
 		p.giveBack(ctx, r, again)
 		s.offer(sl, was.key, was.session)

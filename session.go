@@ -16,6 +16,20 @@ var errInvalidSession = errors.New("session cannot be continued")
 // session it continues, when that one has yet to run.
 const sessionWait = time.Second
 
+// resolve makes sure that a claimed task can begin with what it is to go on with.
+// If a task that it is from has yet to end, it returns when to look again.
+func (p *Pool) resolve(ctx context.Context, r *TaskRecord) (again time.Time, err error) {
+	if r.Task.Isolation.apart() {
+		for _, id := range r.Task.From {
+			before, err := p.store.Task(ctx, id)
+			if err == nil && (!before.State.Terminal() || before.Claim != nil) {
+				return time.Now().Add(sessionWait), nil
+			}
+		}
+	}
+	return p.resolveSession(ctx, r)
+}
+
 // resolveSession finds the session that a claimed task continues. If the task
 // whose session it is has yet to end, it returns when to look again.
 func (p *Pool) resolveSession(ctx context.Context, r *TaskRecord) (again time.Time, err error) {

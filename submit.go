@@ -94,6 +94,9 @@ func (p *Pool) newRecord(ctx context.Context, id TaskID, t Task) (TaskRecord, er
 	if err := p.checkIsolation(ctx, &t); err != nil {
 		return TaskRecord{}, err
 	}
+	if err := p.checkWork(ctx, &t); err != nil {
+		return TaskRecord{}, err
+	}
 	key, err := p.checkOptions(&t)
 	if err != nil {
 		return TaskRecord{}, err
@@ -110,6 +113,37 @@ func (p *Pool) newRecord(ctx context.Context, id TaskID, t Task) (TaskRecord, er
 		}
 	}
 	return r, nil
+}
+
+// checkWork refuses an isolated task that could not begin with what it names.
+func (p *Pool) checkWork(ctx context.Context, t *Task) error {
+	if !t.Isolation.apart() {
+		return nil
+	}
+	for i, id := range t.From {
+		r, err := p.store.Task(ctx, id)
+		name := fmt.Sprintf("from[%d]", i)
+		switch {
+		case errors.Is(err, ErrUnknownTask):
+			return invalidField(name, "names task %q, which is unknown", id)
+		case err != nil:
+			return fmt.Errorf("%s: %w", name, err)
+		case !r.Task.Isolation.apart():
+			return invalidField(name, "names task %s, which has isolation %s and no branch", id, cmp.Or(r.Task.Isolation, IsolationNone))
+		}
+	}
+	if t.Merge == "" {
+		return nil
+	}
+	m, err := p.trees.open(ctx)
+	if err != nil {
+		return err
+	}
+	known, err := m.HasBranch(ctx, t.Merge)
+	if err == nil && !known {
+		err = invalidField("merge", "is %q, which is no branch of the repository", t.Merge)
+	}
+	return err
 }
 
 // lane returns the lane of a task that continues a session: that of the task

@@ -54,11 +54,13 @@ type Task struct {
 	Isolation Isolation `json:"isolation,omitempty"`
 	// Merge is a branch that is merged into the task's own before its agent is
 	// asked. Where that conflicts the files have both sides, with git's marks, for
-	// the agent to resolve. It is ignored without isolation.
+	// the agent to resolve. It must exist. It is ignored without isolation.
 	Merge string `json:"merge,omitempty"`
-	// From names tasks whose branches the task's own begins with, merged if there
-	// are several. Those without a branch count for nothing. It is ignored without
-	// isolation.
+	// From names isolated tasks whose work the task begins with, merged if there is
+	// that of several; of a chain it is that of its last steps. The task waits until
+	// they have ended, however they do. One that never began stands for what it was
+	// to begin with, and work that cannot be found fails the task. It is ignored
+	// without isolation, and with Session.Task, whose work the task goes on with.
 	From []TaskID `json:"from,omitempty"`
 
 	// NotBefore is the earliest start. The zero value means now.

@@ -24,12 +24,24 @@ func (p *Pool) Places(ctx context.Context) ([]worktree.PlaceInfo, error) {
 }
 
 // CleanPlaces removes the places that nobody has and what else is of no more use.
-// What is in them is put on recovery refs first, or they stay. With DryRun it only
-// says what it would do.
+// What is in them is put on recovery refs first, or they stay. So do the branches
+// of tasks and chains that have not ended, such as those that wait for a review.
+// With DryRun it only says what it would do.
 func (p *Pool) CleanPlaces(ctx context.Context, o worktree.CleanOptions) ([]worktree.Removal, error) {
 	m, err := p.workspace(ctx)
 	if err != nil {
 		return nil, err
+	}
+	live := map[TaskID]bool{}
+	for r, err := range p.store.Tasks(ctx, TaskFilter{States: []TaskState{StatePending, StateRunning, StatePendingReview}}) {
+		if err != nil {
+			return nil, err
+		}
+		live[r.ID] = true
+	}
+	spare := o.Spare
+	o.Spare = func(work string) bool {
+		return live[chainOf(TaskID(work))] || spare != nil && spare(work)
 	}
 	return m.Clean(ctx, o)
 }

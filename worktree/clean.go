@@ -22,6 +22,8 @@ type CleanOptions struct {
 	// Unused spares places that work began or ended in, and branches of work that
 	// began or was committed to, a shorter time ago.
 	Unused time.Duration
+	// Spare, if set, reports whether the branch of a work is to stay.
+	Spare func(work string) bool
 }
 
 // Clean removes places that nobody has, branches of work that is merged or has
@@ -216,7 +218,7 @@ func (m *Manager) cleanBranches(ctx context.Context, branches []workBranch, open
 		if at := began[id]; at.After(b.used) {
 			b.used = at
 		}
-		if open[b.ref] || time.Since(b.used) < o.Unused {
+		if open[b.ref] || time.Since(b.used) < o.Unused || o.Spare != nil && o.Spare(id) {
 			continue
 		}
 		how, err := m.merged(ctx, b.tip, target)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/claudepool/claudepool/internal/git"
 )
@@ -45,8 +46,14 @@ func (m *Manager) Has(ctx context.Context, id string) (bool, error) {
 	return b.commit != "", err
 }
 
+// HasBranch reports whether the repository has a branch of that name.
+func (m *Manager) HasBranch(ctx context.Context, name string) (bool, error) {
+	return m.repo.Succeeds(ctx, "show-ref", "--verify", "--quiet", "refs/heads/"+name)
+}
+
 // Combine returns a commit that has several pieces of work, as they are now, one
-// merged into the other. A conflict is a [*ConflictError].
+// merged into the other. Each is named by its id, or is a commit by its full name.
+// A conflict is a [*ConflictError].
 func (m *Manager) Combine(ctx context.Context, works []string) (string, error) {
 	c, err := newCombiner(ctx, m.plain())
 	if err != nil {
@@ -62,12 +69,12 @@ func (m *Manager) Combine(ctx context.Context, works []string) (string, error) {
 			at, name = next, id
 			continue
 		}
-		joined, conflicts, err := c.join(ctx, sides{ours: at, theirs: next, oursName: name, theirsName: "claude-pool/" + id})
+		joined, conflicts, err := c.join(ctx, sides{ours: at, theirs: next, oursName: called(name), theirsName: called(id)})
 		if err != nil {
 			return "", err
 		}
 		if len(conflicts) > 0 {
-			return "", &ConflictError{Branch: "claude-pool/" + id, Target: "claude-pool/" + name, Files: conflicts}
+			return "", &ConflictError{Branch: called(id), Target: called(name), Files: conflicts}
 		}
 		at = joined
 	}
@@ -86,7 +93,8 @@ func (m *Manager) Gather(ctx context.Context, id string, works []string) error {
 	return updateRefs(ctx, m.repo, "update "+branchPrefix+id+" "+at)
 }
 
-// Mix returns a commit in which a branch is merged into work as far as that goes.
+// Mix returns a commit in which a branch is merged into work as far as that goes:
+// that with an id, a commit with its full name, or a fresh base if it is empty.
 // In the files that conflict are both sides, with git's marks.
 func (m *Manager) Mix(ctx context.Context, id, branch string) (string, error) {
 	c, err := newCombiner(ctx, m.plain())
@@ -101,9 +109,9 @@ func (m *Manager) Mix(ctx context.Context, id, branch string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	mixed, _, err := c.join(ctx, sides{ours: ours, theirs: theirs, oursName: "claude-pool/" + id, theirsName: branch})
+	mixed, _, err := c.join(ctx, sides{ours: ours, theirs: theirs, oursName: called(id), theirsName: branch})
 	if err == nil && mixed == "" {
-		return "", fmt.Errorf("mix %s into claude-pool/%s: %w: git %v leaves no files to resolve conflicts in, %v does", branch, id, errors.ErrUnsupported, m.git.Version, treeMerge)
+		return "", fmt.Errorf("mix %s into %s: %w: git %v leaves no files to resolve conflicts in, %v does", branch, called(id), errors.ErrUnsupported, m.git.Version, treeMerge)
 	}
 	return mixed, err
 }
@@ -138,8 +146,17 @@ func (m *Manager) Marked(ctx context.Context, commit string) ([]string, error) {
 	return files, err
 }
 
+// commitName matches the full name of a commit, which is the id of no work.
+var commitName = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+
 // tip returns the newest commit of work, with what a program that has died left of it.
 func (m *Manager) tip(ctx context.Context, id string) (string, error) {
+	switch {
+	case id == "":
+		return m.freshBase(ctx, m.o.Base)
+	case commitName.MatchString(id):
+		return m.commit(ctx, id)
+	}
 	if err := m.checkID(ctx, "Work.ID", id); err != nil {
 		return "", err
 	}
@@ -147,6 +164,17 @@ func (m *Manager) tip(ctx context.Context, id string) (string, error) {
 		return "", err
 	}
 	return m.commit(ctx, branchPrefix+id)
+}
+
+// called is how people know what [Manager.tip] is asked for.
+func called(id string) string {
+	switch {
+	case id == "":
+		return "the base"
+	case commitName.MatchString(id):
+		return id
+	}
+	return "claude-pool/" + id
 }
 
 // plain is git in the repository's common folder, for what merges: it says itself
