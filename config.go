@@ -121,7 +121,9 @@ type SlotConfig struct {
 	Name        string
 	Role        string
 	Description string
-	// WorkDir is the working directory. Empty means the pool's.
+	// WorkDir is the working directory. Empty means the pool's. A pool with a
+	// slot that has one takes no isolated tasks, for these work in places of the
+	// pool's repository whichever slot they have.
 	WorkDir string
 	Env     map[string]string
 }
@@ -397,6 +399,9 @@ func (c PoolConfig) validate() error {
 	}
 	if c.Isolation != "" && !slices.Contains(Isolations(), c.Isolation) {
 		bad("isolation", "must be one of %v, not %q", Isolations(), c.Isolation)
+	}
+	if err := c.Worktrees.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("worktrees: %w", err))
 	}
 	if c.DefaultCap < 0 {
 		bad("default_cap", "must not be negative")

@@ -100,6 +100,11 @@ func (p *Pool) checkIsolation(ctx context.Context, t *Task) error {
 	if t.WorkDir != "" {
 		return invalidField("working_dir", "cannot be given to a task with isolation %s, which works in a place of its own", t.Isolation)
 	}
+	for i, sc := range p.cfg.SlotConfigs {
+		if sc.WorkDir != "" {
+			return invalidField("isolation", "is %s, and cannot be had in a pool with a slot that has a working directory of its own (slot_configs[%d].work_dir): its tasks would not work there", t.Isolation, i)
+		}
+	}
 	_, err := p.trees.open(ctx)
 	switch {
 	case errors.Is(err, worktree.ErrNoRepository), errors.Is(err, worktree.ErrNoCommit):

@@ -210,3 +210,43 @@ func TestP6ARejectionContinuesItsBranch(t *testing.T) {
 		})
 	}
 }
+
+func TestBuildRefusesPlacesThatCannotBe(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		edit func(c *claudepool.PoolConfig)
+		want string
+	}{
+		"a slot with a folder of its own": {func(c *claudepool.PoolConfig) {
+			c.Isolation, c.SlotConfigs = claudepool.IsolationWorktree, []claudepool.SlotConfig{{WorkDir: c.WorkDir}}
+		}, "slot_configs[0].work_dir"},
+		"leftover":       {func(c *claudepool.PoolConfig) { c.Worktrees.Leftover = "x" }, "Leftover"},
+		"a path to copy": {func(c *claudepool.PoolConfig) { c.Worktrees.Copy = []string{"/etc"} }, "Copy"},
+		"no set-up":      {func(c *claudepool.PoolConfig) { c.Worktrees.Setup = []string{""} }, "Setup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := claudepool.PoolConfig{WorkDir: repository(t), Launcher: &fakeLauncher{turn: editor}, Worktrees: worktree.Options{Home: t.TempDir()}}
+			c.edit(&cfg)
+			p, err := claudepool.NewPoolBuilder().Config(cfg).Build(t.Context())
+			if err == nil {
+				p.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Build = %v, want an error about %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestASlotWithAFolderOfItsOwnTakesNoIsolatedTask(t *testing.T) {
+	t.Parallel()
+	p := build(t, claudepool.PoolConfig{
+		WorkDir: repository(t), Launcher: &fakeLauncher{turn: editor}, Worktrees: worktree.Options{Home: t.TempDir()},
+		SlotConfigs: []claudepool.SlotConfig{{WorkDir: repository(t)}},
+	})
+	_, err := p.Submit(t.Context(), claudepool.Task{Prompt: "add x", Isolation: claudepool.IsolationClone})
+	if bad, isBad := errors.AsType[*claudepool.InvalidError](err); !isBad || bad.Field != "isolation" {
+		t.Errorf("Submit = %v, want an InvalidError about isolation", err)
+	}
+}

@@ -73,6 +73,9 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	return m, nil
 }
 
+// Validate finds what can be said of the options without the repository.
+func (o Options) Validate() error { return o.complete() }
+
 // complete sets defaults and finds what cannot be.
 func (o *Options) complete() error {
 	o.Leftover = cmp.Or(o.Leftover, Commit)
