@@ -156,6 +156,8 @@ type StepResult struct {
 	Partial string `json:"partial,omitempty"`
 	// Items are the runs of a step with ForEach, in order.
 	Items []StepResult `json:"items,omitempty"`
+	// Branch has what the step has written, if it was isolated.
+	Branch string `json:"branch,omitempty"`
 	// Recovered says that the recovery prompt gave the output.
 	Recovered bool `json:"recovered,omitempty"`
 	// Resumed says that the step was completed by the chain that this one

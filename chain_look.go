@@ -369,6 +369,9 @@ func ended(rec *TaskRecord) StepResult {
 		res = &TaskResult{}
 	}
 	out.SlotID = cmp.Or(res.SlotID, out.SlotID)
+	if res.Work != nil {
+		out.Branch = res.Work.Branch
+	}
 	switch rec.State {
 	case StateCompleted:
 		out.State, out.Output = StepCompleted, res.Output

@@ -38,6 +38,9 @@ func (s *Server) chainReport(ctx context.Context, id claudepool.TaskID) (chainRe
 	case c.State != claudepool.StateCompleted:
 		r.Note = "pool_retry goes on with what is completed"
 	}
+	if c.State.Terminal() && slices.ContainsFunc(c.Steps, func(st claudepool.StepResult) bool { return st.Branch != "" }) {
+		r.note("pool_merge with this task_id brings the work of the last steps")
+	}
 	r.cut(s.opts.MaxOutput)
 	return r, nil
 }
@@ -126,6 +129,9 @@ func (r chainReport) text() string {
 	}
 	for _, st := range r.Steps {
 		fmt.Fprintf(&b, "\n- %s %s", st.Name, st.State)
+		if st.Branch != "" {
+			b.WriteString(", branch " + st.Branch)
+		}
 		if st.Reason != "" {
 			b.WriteString(": " + st.Reason)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/claudepool/claudepool"
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // maxInputs bounds the inputs of refused tool calls in a report, in bytes.
@@ -183,6 +184,9 @@ func (r report) headline() string {
 
 func (r report) text() string {
 	parts := []string{r.headline()}
+	if r.TaskResult != nil && r.Work != nil {
+		parts[0] += "\n" + workLine(*r.Work)
+	}
 	if r.Note != "" {
 		parts[0] += "\n" + r.Note
 	}
@@ -190,6 +194,18 @@ func (r report) text() string {
 		parts = append(parts, cmp.Or(r.Output, string(r.Structured)))
 	}
 	return strings.TrimSpace(strings.Join(parts, "\n\n"))
+}
+
+// workLine says in a line what there is of a task's work.
+func workLine(w worktree.Result) string {
+	line := fmt.Sprintf("branch %s, %d commits, %d files, +%d -%d", w.Branch, w.Total, w.Files, w.Insertions, w.Deletions)
+	if len(w.Conflicts) > 0 {
+		line += fmt.Sprintf(", conflicts with %s in %s", w.Target, strings.Join(w.Conflicts, ", "))
+	}
+	if w.Total > 0 {
+		line += "; pool_merge brings it"
+	}
+	return line
 }
 
 func (r report) links() []*sdk.ResourceLink {

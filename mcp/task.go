@@ -24,7 +24,7 @@ type work struct {
 	Overrides *overrides           `json:"overrides,omitempty"`
 	Tags      []string             `json:"tags,omitempty"`
 	Priority  int                  `json:"priority,omitempty" jsonschema:"the higher goes first"`
-	Isolation claudepool.Isolation `json:"isolation,omitempty"`
+	Isolation claudepool.Isolation `json:"isolation,omitempty" jsonschema:"own files and branch"`
 	Slot      string               `json:"slot,omitempty" jsonschema:"id or name of the only slot to use"`
 	Role      string               `json:"role,omitempty" jsonschema:"role the slot must have"`
 	Key       string               `json:"idempotency_key,omitempty" jsonschema:"a call repeated with it starts nothing new"`
@@ -32,7 +32,7 @@ type work struct {
 
 type submitInput struct {
 	Prompt  string `json:"prompt"`
-	Session string `json:"session,omitempty" jsonschema:"fresh (default), task:ID or id:UUID to continue one"`
+	Session string `json:"session,omitempty" jsonschema:"fresh (default), task:ID (with its branch) or id:UUID to continue one"`
 	work
 }
 
