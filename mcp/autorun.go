@@ -85,13 +85,17 @@ func (s *Server) route(ctx context.Context, req *sdk.CallToolRequest, in routeIn
 }
 
 func (s *Server) auto(ctx context.Context, req *sdk.CallToolRequest, in autoInput, hints claudepool.RouteHints) (auto, error) {
-	if _, err := s.overrides(ctx, in.Overrides); err != nil {
+	o, err := s.overrides(ctx, in.Overrides)
+	if err == nil {
+		err = s.withinShared("", in.Isolation, o.PermissionMode)
+	}
+	if err != nil {
 		return auto{}, err // before a decision is paid for
 	}
 	a := &autoRun{key: cmp.Or(in.Key, rand.Text())}
-	o := claudepool.AutoOptions{Tags: in.Tags, Priority: in.Priority, Owner: s.owner(req)}
+	ask := claudepool.AutoOptions{Tags: in.Tags, Priority: in.Priority, Owner: s.owner(req)}
 	end, err := s.attendAuto(ctx, req, a, func(ctx context.Context) {
-		if s.decide(ctx, a, in.Prompt, hints, o) != nil {
+		if s.decide(ctx, a, in.Prompt, hints, ask) != nil {
 			return
 		}
 		ids, err := s.carryOut(ctx, req, a, in.work)

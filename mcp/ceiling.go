@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,6 +17,26 @@ func (s *Server) withinCeiling(field string, mode claude.PermissionMode) error {
 		return nil
 	}
 	return invalid(field, "is %s; this server allows %s at most, until a person starts the server with --permission-mode %[1]s", mode, s.opts.MaxPermissionMode)
+}
+
+// withinShared refuses work in the person's checkout with a permission mode that
+// is looser than the server allows there. An empty mode is that of the slots. who
+// is what asks for it.
+func (s *Server) withinShared(who string, i claudepool.Isolation, mode claude.PermissionMode) error {
+	c := s.pool.Config()
+	mode, modes := cmp.Or(mode, c.Agent.PermissionMode), claude.PermissionModes()
+	if cmp.Or(i, c.Isolation) != claudepool.IsolationNone || slices.Index(modes, mode) <= slices.Index(modes, s.opts.MaxSharedMode) {
+		return nil
+	}
+	return invalid(who+"isolation", "is none with permission_mode %s, which this server allows only in places of the tasks' own; leave isolation out, or set overrides.permission_mode to %s, until a person starts the server with --permission-mode %[1]s", mode, s.opts.MaxSharedMode)
+}
+
+// submitTask submits a task that was checked in all other respects.
+func (s *Server) submitTask(ctx context.Context, t claudepool.Task) (claudepool.TaskID, error) {
+	if err := s.withinShared("", t.Isolation, t.Overrides.PermissionMode); err != nil {
+		return "", err
+	}
+	return s.pool.Submit(ctx, t)
 }
 
 // withinBudget refuses a cap above the pool's budget.
@@ -50,6 +71,14 @@ func (s *Server) chainWithinCeilings(ctx context.Context, c claudepool.Chain) er
 	if err := s.taskWithinCeilings(ctx, "", claudepool.TaskOverrides{AgentConfig: c.Overrides, MaxCost: c.MaxCost}); err != nil {
 		return err
 	}
+	isolation := c.Isolation
+	if isolation == "" && c.Resume != "" {
+		was, err := s.pool.Task(ctx, c.Resume)
+		if err != nil {
+			return err
+		}
+		isolation = was.Task.Isolation
+	}
 	for _, st := range c.Steps {
 		who := fmt.Sprintf("step %q: ", st.Name)
 		if err := s.taskWithinCeilings(ctx, who, st.Overrides); err != nil {
@@ -60,6 +89,13 @@ func (s *Server) chainWithinCeilings(ctx context.Context, c claudepool.Chain) er
 			if err := s.withinCeiling(who+ofSkill(d.Name)+"permission_mode", d.Config.PermissionMode); err != nil {
 				return err
 			}
+		}
+		mode := cmp.Or(st.Overrides.PermissionMode, c.Overrides.PermissionMode)
+		if d := st.Action.Definition; d != nil {
+			mode = cmp.Or(mode, d.Config.PermissionMode)
+		}
+		if err := s.withinShared(who, isolation, mode); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -103,7 +103,7 @@ func (s *Server) submitAll(ctx context.Context, req *sdk.CallToolRequest, in fan
 		if in.Key != "" {
 			t.IdempotencyKey = fmt.Sprintf("%s#%d", in.Key, i)
 		}
-		id, err := s.pool.Submit(ctx, t)
+		id, err := s.submitTask(ctx, t)
 		if err != nil {
 			if in.Key == "" {
 				err = errors.Join(err, s.cancelAll(context.WithoutCancel(ctx), ids))

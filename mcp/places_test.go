@@ -20,6 +20,48 @@ func places(t *testing.T, mode claude.PermissionMode) claudepool.PoolConfig {
 	}
 }
 
+func TestP13WorkInTheCheckoutKeepsToItsMode(t *testing.T) {
+	t.Parallel()
+	f := setup(t, places(t, claude.PermissionAcceptEdits), mcp.Options{MaxSharedMode: claude.PermissionPlan})
+	steps := []any{args{"name": "a", "value": "mode"}}
+	plan := args{"permission_mode": "plan"}
+	planned := []any{args{"name": "a", "value": "mode", "overrides": plan}}
+	f.call(t, "pool_skill_add", args{"name": "looks", "description": "d", "prompt": "mode", "config": plan})
+	f.call(t, "pool_skill_add", args{"name": "writes", "description": "d", "prompt": "mode"})
+	for name, c := range map[string]struct {
+		tool    string
+		in      args
+		refused bool
+	}{
+		"the slots' mode":          {"pool_run", args{"prompt": "mode", "isolation": "none"}, true},
+		"in a place":               {"pool_run", args{"prompt": "mode"}, false},
+		"a mode that only reads":   {"pool_run", args{"prompt": "mode", "isolation": "none", "overrides": plan}, false},
+		"a looser mode":            {"pool_submit", args{"prompt": "mode", "isolation": "none", "overrides": args{"permission_mode": "default"}}, true},
+		"fan-out":                  {"pool_fan_out", args{"prompts": []any{"mode"}, "isolation": "none"}, true},
+		"chain":                    {"pool_chain", args{"steps": steps, "isolation": "none"}, true},
+		"chain in places":          {"pool_chain", args{"steps": steps}, false},
+		"chain that only reads":    {"pool_chain", args{"steps": planned, "isolation": "none"}, false},
+		"chains":                   {"pool_fan_out_chains", args{"chains": []any{steps}, "isolation": "none"}, true},
+		"skill":                    {"pool_skill_run", args{"skill": "writes", "isolation": "none"}, true},
+		"skill that only reads":    {"pool_skill_run", args{"skill": "looks", "isolation": "none"}, false},
+		"request that is routed":   {"pool_auto", args{"prompt": "auto single mode", "isolation": "none"}, true},
+		"task that is looked over": {"pool_submit_with_review", args{"prompt": "mode", "isolation": "none"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !c.refused {
+				f.call(t, c.tool, c.in)
+				return
+			}
+			msg := f.refused(t, c.tool, c.in)
+			for _, want := range []string{"isolation", "none", "overrides.permission_mode", "--permission-mode"} {
+				if !strings.Contains(msg, want) {
+					t.Errorf("%q does not name %s", msg, want)
+				}
+			}
+		})
+	}
+}
+
 func TestAnswersSayWhatThereIsOfTheWork(t *testing.T) {
 	t.Parallel()
 	cfg := places(t, claude.PermissionAcceptEdits)

@@ -49,6 +49,10 @@ type Options struct {
 	// MaxPermissionMode is the loosest permission mode that a task may ask for,
 	// by the order of [claude.PermissionModes]. Empty means the pool's own mode.
 	MaxPermissionMode claude.PermissionMode
+	// MaxSharedMode is the loosest that one may have that works in the person's
+	// checkout, which is what isolation "none" means. Empty means
+	// MaxPermissionMode.
+	MaxSharedMode claude.PermissionMode
 	// MergeCheck is the command that pool_merge runs on a result when it is asked
 	// to check it. None means that it cannot.
 	MergeCheck []string
@@ -98,6 +102,7 @@ func NewServer(p *claudepool.Pool, o Options) (*Server, error) {
 	o.MaxCalls = cmp.Or(o.MaxCalls, DefaultMaxCalls)
 	o.Version = cmp.Or(o.Version, buildVersion())
 	o.MaxPermissionMode = cmp.Or(o.MaxPermissionMode, p.Config().Agent.PermissionMode, claude.PermissionPlan)
+	o.MaxSharedMode = cmp.Or(o.MaxSharedMode, o.MaxPermissionMode)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -143,6 +148,9 @@ func NewServer(p *claudepool.Pool, o Options) (*Server, error) {
 func (o Options) validate() error {
 	if !slices.Contains(claude.PermissionModes(), o.MaxPermissionMode) {
 		return &claudepool.InvalidError{Field: "max_permission_mode", Reason: fmt.Sprintf("must be one of %v, not %q", claude.PermissionModes(), o.MaxPermissionMode)}
+	}
+	if !slices.Contains(claude.PermissionModes(), o.MaxSharedMode) {
+		return &claudepool.InvalidError{Field: "max_shared_mode", Reason: fmt.Sprintf("must be one of %v, not %q", claude.PermissionModes(), o.MaxSharedMode)}
 	}
 	for _, t := range o.Toolsets {
 		if !slices.Contains(Toolsets(), t) {

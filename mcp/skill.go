@@ -225,7 +225,7 @@ func (s *Server) runSkill(ctx context.Context, req *sdk.CallToolRequest, in skil
 	if err := s.taskWithinCeilings(ctx, ofSkill(sk.Name), t.Overrides); err != nil {
 		return report{}, err
 	}
-	if id, err = s.pool.Submit(ctx, t); err != nil {
+	if id, err = s.submitTask(ctx, t); err != nil {
 		return report{}, err
 	}
 	r, err := s.attendReport(ctx, req, id)

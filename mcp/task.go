@@ -63,7 +63,7 @@ func (s *Server) submit(ctx context.Context, req *sdk.CallToolRequest, in submit
 	if t.Session, err = claudepool.ParseSession(in.Session); err != nil {
 		return "", err
 	}
-	return s.pool.Submit(ctx, t)
+	return s.submitTask(ctx, t)
 }
 
 type taskInput struct {
@@ -304,7 +304,7 @@ func (s *Server) retry(ctx context.Context, req *sdk.CallToolRequest, in retryIn
 		return submitted{}, err
 	}
 	t.IdempotencyKey, t.Owner, t.Parent, t.NotBefore = in.Key, s.owner(req), r.ID, time.Time{}
-	id, err := s.pool.Submit(ctx, t)
+	id, err := s.submitTask(ctx, t)
 	return submitted{id}, err
 }
 

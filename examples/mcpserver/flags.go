@@ -29,6 +29,7 @@ type options struct {
 	drain    time.Duration
 	level    slog.Level
 	demo     bool
+	shared   claude.PermissionMode // the loosest of tasks in the person's checkout, if not the ceiling
 
 	mergeCheck   []string
 	moveCheckout bool
@@ -114,7 +115,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	both("s", "system-prompt", "replaces the CLI's own system `prompt`", text(&c.Agent.SystemPrompt))
 	both("p", "permission-mode", "what the slots may do without asking, and the loosest `mode` that a task may ask for:\n"+
 		oneOf(claude.PermissionModes())+" (default plan, which only reads, but for what a task or a skill allows by name; acceptEdits with\n"+
-		"--worktree)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
+		"--worktree, and then plan for a task with isolation none)", choice(&c.Agent.PermissionMode, claude.PermissionModes()))
 	f.BoolVar(&c.AllowBypass, "allow-bypass", false, "allow bypassPermissions, in --permission-mode and to tasks that ask for it")
 	both("b", "budget-usd", "what all tasks together may cost, in `dollars` (default: no limit)", dollars(&c.Budget))
 	both("", "task-budget-usd", "what a task may cost that has no cap of its own, in `dollars` (default: with --budget-usd an\n"+
@@ -190,8 +191,8 @@ func (o *options) check(rest []string) error {
 	}
 	if c.Agent.PermissionMode == "" {
 		c.Agent.PermissionMode = claude.PermissionPlan
-		if c.Isolation != "" {
-			c.Agent.PermissionMode = claude.PermissionAcceptEdits
+		if c.Isolation != "" { // in places of their own, and only there
+			c.Agent.PermissionMode, o.shared = claude.PermissionAcceptEdits, claude.PermissionPlan
 		}
 	}
 	switch {

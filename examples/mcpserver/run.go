@@ -102,7 +102,7 @@ func serve(o options, signals <-chan os.Signal, t sdk.Transport, log *slog.Logge
 	}
 	defer s.cleanup()
 	server, err := mcp.NewServer(s.pool, mcp.Options{
-		Toolsets: o.toolsets, MaxPermissionMode: o.ceiling(), MergeCheck: o.mergeCheck, CheckedOut: o.checkedOut(), Logger: log,
+		Toolsets: o.toolsets, MaxPermissionMode: o.ceiling(), MaxSharedMode: o.shared, MergeCheck: o.mergeCheck, CheckedOut: o.checkedOut(), Logger: log,
 	})
 	if err != nil {
 		return "", errors.Join(err, s.close())

@@ -341,6 +341,19 @@ func TestFlagsHaveShortAndLongForms(t *testing.T) {
 			t.Errorf("the window is %q, want what the pool makes of the store", o.pool.Window)
 		}
 	}
+	for text, want := range map[string][3]claude.PermissionMode{ // of the slots, the loosest, and that in the checkout if it is another
+		"":                   {claude.PermissionPlan, claude.PermissionPlan, ""},
+		"-w":                 {claude.PermissionAcceptEdits, claude.PermissionAcceptEdits, claude.PermissionPlan},
+		"--worktree -p plan": {claude.PermissionPlan, claude.PermissionPlan, ""},
+		"-w -p acceptEdits":  {claude.PermissionAcceptEdits, claude.PermissionAcceptEdits, ""},
+		"-w --allow-bypass":  {claude.PermissionAcceptEdits, claude.PermissionBypass, claude.PermissionPlan},
+		"-p auto":            {claude.PermissionAuto, claude.PermissionAuto, ""},
+	} {
+		o, err := parse(strings.Fields(text), io.Discard)
+		if got := [3]claude.PermissionMode{o.pool.Agent.PermissionMode, o.ceiling(), o.shared}; err != nil || got != want {
+			t.Errorf("%q gives %v, %v; want %v", text, got, err, want)
+		}
+	}
 	o, err := parse([]string{"-n", "20", "--allow-bypass"}, io.Discard)
 	if err != nil || o.pool.MaxSlots != 20 || o.ceiling() != claude.PermissionBypass || o.pool.Agent.PermissionMode != claude.PermissionPlan {
 		t.Errorf("%v, %+v", err, o)
