@@ -250,3 +250,120 @@ func TestASlotWithAFolderOfItsOwnTakesNoIsolatedTask(t *testing.T) {
 		t.Errorf("Submit = %v, want an InvalidError about isolation", err)
 	}
 }
+
+func TestP6WorkOutlivesHowItsTaskEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		task claudepool.Task
+		end  func(p *claudepool.Pool, id claudepool.TaskID) error // nil: it ends by itself
+		want claudepool.Outcome
+	}{
+		"failure": {claudepool.Task{Prompt: "add mine\nfail"}, nil, claudepool.OutcomeAgentError},
+		"timeout": {claudepool.Task{Prompt: "block", Overrides: claudepool.TaskOverrides{Timeout: 200 * time.Millisecond}}, nil, claudepool.OutcomeTimeout},
+		"cancel": {claudepool.Task{Prompt: "block"}, func(p *claudepool.Pool, id claudepool.TaskID) error {
+			_, err := p.Cancel(t.Context(), id)
+			return err
+		}, claudepool.OutcomeCancelled},
+		"scale down": {claudepool.Task{Prompt: "add mine", Slot: "slot-1"}, func(p *claudepool.Pool, id claudepool.TaskID) error {
+			if _, err := p.Wait(t.Context(), id); err != nil {
+				return err
+			}
+			_, err := p.ScaleDown(t.Context(), 1)
+			return err
+		}, claudepool.OutcomeOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repo := repository(t)
+			b := newBlocker()
+			turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+				if p.Text != "block" {
+					return editor(ctx, a, p, emit)
+				}
+				write(t, a.opts.Dir, "mine", "mine\n")
+				return b.turn(ctx, a, p, emit)
+			}
+			p := isolated(t, repo, claudepool.PoolConfig{Slots: 2, Launcher: &fakeLauncher{turn: turn}, Retry: claudepool.RetryPolicy{Max: -1}})
+			id := submit(t, p, c.task)
+			if c.end != nil {
+				if c.task.Prompt == "block" {
+					<-b.begun
+				}
+				if err := c.end(p, id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r := wait(t, p, id); r.Outcome != c.want {
+				t.Errorf("ended %s, want %s: %+v", r.Outcome, c.want, r.Failure)
+			}
+			if err := p.Close(); err != nil { // a cancelled one is saved after its end
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"list.txt", "mine"}, files(t, repo, "claude-pool/"+string(id))); diff != "" {
+				t.Errorf("files of the branch (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestP6ARetryBeginsAgainAndTheOldBranchIsKept(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	failed := false
+	turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		if !failed {
+			failed = true
+			return editor(ctx, a, claude.Prompt{Text: "add before\nfail"}, emit)
+		}
+		return editor(ctx, a, claude.Prompt{Text: "add after"}, emit)
+	}
+	p := isolated(t, repo, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: turn}, Retry: claudepool.RetryPolicy{Max: 1, First: time.Millisecond}})
+	r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "x"}))
+	if r.Work == nil || r.Attempts != 2 {
+		t.Fatalf("ended %s after %d attempts: %+v", r.Outcome, r.Attempts, r.Failure)
+	}
+	if diff := cmp.Diff([]string{"after", "list.txt"}, files(t, repo, r.Work.Branch)); diff != "" {
+		t.Errorf("files of the branch (-want +got):\n%s", diff)
+	}
+	kept, err := p.Recoveries(t.Context())
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("Recoveries = %+v, %v; want one", kept, err)
+	}
+	if diff := cmp.Diff([]string{"before", "list.txt"}, files(t, repo, kept[0].Ref)); diff != "" {
+		t.Errorf("files of %s (-want +got):\n%s", kept[0].Ref, diff)
+	}
+}
+
+func TestP6ASessionGoesOnWithItsWork(t *testing.T) {
+	t.Parallel()
+	for name, keep := range map[string]time.Duration{"from its transcript": 0, "in a process that was kept": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repo := repository(t)
+			l := &fakeLauncher{turn: func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+				if strings.Contains(p.Text, "add c") {
+					p.Text = "add c"
+				}
+				return editor(ctx, a, p, emit)
+			}}
+			p := isolated(t, repo, claudepool.PoolConfig{Launcher: l})
+			a := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add a", KeepSession: keep}))
+			task := reviewed("add b")
+			task.Session.Task = a.TaskID
+			id := submit(t, p, task)
+			b := inReview(t, p, id).Result
+			if b.SessionID != a.SessionID || keep > 0 && b.Output != a.Output {
+				t.Errorf("worked in session %s in %s, want %s in %s", b.SessionID, b.Output, a.SessionID, a.Output)
+			}
+			if diff := cmp.Diff([]string{"a", "b", "list.txt"}, files(t, repo, b.Work.Branch)); diff != "" {
+				t.Errorf("files of the branch (-want +got):\n%s", diff)
+			}
+			// Its own branch is gone: what is left is that of the session before.
+			git(t, repo, "update-ref", "-d", "refs/heads/"+b.Work.Branch)
+			reject(t, p, id, "add c")
+			if diff := cmp.Diff([]string{"a", "c", "list.txt"}, files(t, repo, inReview(t, p, id).Result.Work.Branch)); diff != "" {
+				t.Errorf("files of the branch after it was removed (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
