@@ -30,21 +30,18 @@ func adminName(root string) string {
 }
 
 // addWorktree makes a linked worktree with HEAD at a commit and nothing checked
-// out, and returns its git folder. It has a file of a name and text from the
-// beginning, by which it is known to be ours. The error is fs.ErrExist when there
-// is a git folder already.
+// out, and returns its git folder. It has a mark from the beginning, if one is
+// given, by which it is known to be a place. The error is fs.ErrExist when there is
+// a git folder already.
 //
 // It does without "git worktree add": while that runs, and for ever when it is
 // killed, there is a worktree that much of git stumbles over, also in the person's
 // own checkout. This one appears as a whole, and locked, so that nobody prunes it
 // as long as its folder is not there.
-func addWorktree(common, root, commit, name, text string) (gitDir string, err error) {
+func addWorktree(common, root, commit, mark string) (gitDir string, err error) {
 	gitDir = filepath.Join(common, "worktrees", adminName(root))
 	if _, err := os.Lstat(gitDir); err == nil {
 		return "", fmt.Errorf("%s: %w", gitDir, fs.ErrExist)
-	}
-	if err := makeLike(common, filepath.Dir(gitDir)); err != nil {
-		return "", err
 	}
 	// Beside the folder of all worktrees, where git does not look.
 	dir := filepath.Join(common, newPrefix+adminName(root))
@@ -54,19 +51,22 @@ func addWorktree(common, root, commit, name, text string) (gitDir string, err er
 	if err := makeLike(common, filepath.Join(dir, "logs")); err != nil {
 		return "", err
 	}
-	for _, f := range [][2]string{
+	files := [][2]string{
 		{"gitdir", filepath.ToSlash(filepath.Join(root, ".git")) + "\n"}, // first: by it the rest is known to be ours
-		{name, text},
 		{"locked", beingMade},
 		{"commondir", "../..\n"},
 		{"HEAD", commit + "\n"},
 		{"logs/HEAD", ""}, // so that git notes where HEAD has been, whatever the person has set
-	} {
+	}
+	if mark != "" {
+		files = append(files, [2]string{markName, mark})
+	}
+	for _, f := range files {
 		if err := writeDown(filepath.Join(dir, filepath.FromSlash(f[0])), f[1]); err != nil {
 			return "", errors.Join(err, removeAll(dir))
 		}
 	}
-	if err := os.Rename(dir, gitDir); err != nil {
+	if err := appear(common, dir, gitDir); err != nil {
 		return "", errors.Join(err, removeAll(dir))
 	}
 	if err := os.Mkdir(root, 0o777); err != nil {
@@ -77,6 +77,20 @@ func addWorktree(common, root, commit, name, text string) (gitDir string, err er
 		return "", errors.Join(err, removeAll(root), removeAll(gitDir))
 	}
 	return gitDir, os.Remove(filepath.Join(gitDir, "locked"))
+}
+
+// appear puts the git folder of a worktree where git looks for it. The folder of
+// all of them may go away meanwhile: git removes it with the last one.
+func appear(common, dir, gitDir string) (err error) {
+	for range 10 {
+		if err = makeLike(common, filepath.Dir(gitDir)); err == nil {
+			err = os.Rename(dir, gitDir)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
 }
 
 // makeLike makes a folder that those can read who can read another, as a
@@ -163,7 +177,7 @@ func (p *Place) add(ctx context.Context, base string) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.gitDir, err = addWorktree(m.names.common, p.root, base, markName, string(text)+"\n"); err != nil {
+	if p.gitDir, err = addWorktree(m.names.common, p.root, base, string(text)+"\n"); err != nil {
 		return err
 	}
 	return p.copyOwnConfig(ctx)

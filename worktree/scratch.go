@@ -9,10 +9,6 @@ import (
 	"strings"
 )
 
-// scratchMark is a file in the git folder of a worktree: it says that this is a
-// scratch worktree and no place, and that nothing in it need be kept.
-const scratchMark = "claude-pool-scratch"
-
 // scratch checks a commit out in a merge's room, and tells where. It is for
 // [combiner.sweep] to remove it, also when this has failed.
 func (c combiner) scratch(ctx context.Context, room *mergeRoom, commit string) (string, error) {
@@ -24,14 +20,10 @@ func (c combiner) scratch(ctx context.Context, room *mergeRoom, commit string) (
 	dir := filepath.Join(parent, "claude-pool-check")
 	if onlyGitAdds(c.repo.Dir()) {
 		home := filepath.Dir(filepath.Dir(room.dir))
-		own, err := gitAddsWorktree(ctx, c.repo, home, dir, commit)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(own, scratchMark), nil, 0o600)
-		}
-		if err != nil {
+		if _, err := gitAddsWorktree(ctx, c.repo, home, dir, commit); err != nil {
 			return "", err
 		}
-	} else if _, err := addWorktree(c.repo.Dir(), dir, commit, scratchMark, ""); err != nil {
+	} else if _, err := addWorktree(c.repo.Dir(), dir, commit, ""); err != nil {
 		return "", err
 	}
 	// The person's checkout may have some of the files only.
@@ -80,6 +72,5 @@ func (c combiner) forget(room *mergeRoom) error {
 			errs = append(errs, os.RemoveAll(filepath.Join(parent, e.Name())))
 		}
 	}
-	os.Remove(parent) // as git does; it stays if there are others
 	return errors.Join(errs...)
 }
