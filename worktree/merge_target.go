@@ -21,11 +21,13 @@ func (c combiner) branch(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	ref := branchRefs + name
-	known, err := c.repo.Succeeds(ctx, "show-ref", "--verify", "--quiet", ref)
+	// Where files' names know no case, git would take "Main" for main when it looks
+	// for it, but not when it lists it.
+	known, err := c.repo.Run(ctx, "for-each-ref", "--format=%(refname)", ref)
 	if err != nil {
 		return "", err
 	}
-	if !known {
+	if known != ref {
 		return "", c.noBranch(ctx, name)
 	}
 	return ref, nil
