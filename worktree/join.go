@@ -34,7 +34,7 @@ func (m *Manager) Merge(ctx context.Context, req MergeRequest) (MergeResult, err
 		}
 		req.Target = target
 	}
-	return merger{m.plain(), m.home}.merge(ctx, req)
+	return m.merger().merge(ctx, req)
 }
 
 // Has reports whether work has a branch.

@@ -4,6 +4,7 @@ package worktree
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +61,7 @@ func newBench(t *testing.T, g *git.Git) *mergeBench {
 	b.commit("base")
 	b.git("branch", "work")
 	b.git("checkout", "-q", "--detach")
-	b.merger = merger{repo: b.repo, home: filepath.Join(t.TempDir(), "home")}
+	b.merger = merger{repo: b.repo, home: filepath.Join(t.TempDir(), "home"), log: slog.New(slog.DiscardHandler)}
 	return b
 }
 

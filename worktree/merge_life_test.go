@@ -4,9 +4,11 @@ package worktree
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,7 +42,7 @@ func mergeRole() error {
 		return err
 	}
 	args := os.Args[1:]
-	_, err = merger{repo: g.In(args[0]), home: args[1]}.merge(ctx, MergeRequest{Branch: args[2], Target: "main", Strategy: Rebase, Check: args[3:]})
+	_, err = merger{repo: g.In(args[0]), home: args[1], log: slog.Default()}.merge(ctx, MergeRequest{Branch: args[2], Target: "main", Strategy: Rebase, Check: args[3:]})
 	return err
 }
 
@@ -281,5 +283,25 @@ func TestMergeKilled(t *testing.T) {
 	b.checkClean()
 	if list := b.git("worktree", "list"); !strings.Contains(list, theirs) {
 		t.Errorf("a worktree was forgotten:\n%s", list)
+	}
+}
+
+// TestMergeLeavesSomethingBehind has a merge that has happened be one, be there
+// still something to remove.
+func TestMergeLeavesSomethingBehind(t *testing.T) {
+	t.Parallel()
+	b := bench(t)
+	head := b.add("work", "w", "w\n")
+	b.git("checkout", "-q", "main")
+	b.write(".git/info/attributes", "w filter=odd\n")
+	// No folder of worktrees can be looked through then.
+	b.git("config", "filter.odd.smudge", "touch '"+b.path(".git/worktrees")+"'; cat")
+	var log bytes.Buffer
+	b.merger.log = slog.New(slog.NewTextHandler(&log, nil))
+	if res := b.mustMerge(MergeRequest{CheckedOut: FastForward}); !res.Merged || b.tip("main") != head {
+		t.Errorf("result %+v, main at %s", res, b.tip("main"))
+	}
+	if !strings.Contains(log.String(), "left something behind") {
+		t.Errorf("log is %q", &log)
 	}
 }

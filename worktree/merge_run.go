@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,12 @@ import (
 type merger struct {
 	repo git.Repo // in any folder of the repository
 	home string   // our folder for this repository
+	log  *slog.Logger
+}
+
+// merger returns one for the repository of a manager.
+func (m *Manager) merger() merger {
+	return merger{repo: m.plain(), home: m.home, log: m.log}
 }
 
 // mergeTries is how often a merge is made anew because its target has moved.
@@ -66,7 +73,7 @@ func (r MergeRequest) validate() error {
 }
 
 // run is merge with the defaults filled in.
-func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) (err error) {
+func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) error {
 	c, err := newCombiner(ctx, m.repo)
 	if err != nil {
 		return err
@@ -83,7 +90,12 @@ func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) (er
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.sweep(room), room.leave()) }()
+	defer func() {
+		// What is left is removed by the next one, and the merge may have happened.
+		if err := errors.Join(c.sweep(room), room.leave()); err != nil {
+			m.log.WarnContext(ctx, "a merge has left something behind", "in", room.dir, "error", err)
+		}
+	}()
 	if err := c.sweep(room); err != nil {
 		return fmt.Errorf("remove what a merge that was killed has left: %w", err)
 	}
