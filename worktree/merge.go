@@ -46,7 +46,8 @@ const (
 	// FastForward moves that checkout forward too, as git would: only files that
 	// the merge changes are touched, and one that was changed there is in the way:
 	// [ErrInTheWay]. So is an ignored file, which git itself would overwrite. A
-	// checkout in the middle of a merge or a rebase is left alone.
+	// checkout in the middle of a merge or a rebase is left alone, and so is a place
+	// of agents.
 	FastForward CheckedOut = "fast-forward"
 )
 

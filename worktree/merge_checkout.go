@@ -44,7 +44,9 @@ func (c combiner) holders(ctx context.Context, ref string) ([]holder, error) {
 			key, value, _ := strings.Cut(line, " ")
 			switch key {
 			case "worktree":
-				path = value
+				if path = value; main && c.top != "" {
+					path = c.top // git guesses it from the git folder, which may be elsewhere
+				}
 			case "branch":
 				if value == ref {
 					all = append(all, holder{path: path})
@@ -108,7 +110,7 @@ func unfinishedWith(gitDir, ref string) string {
 // that an outsider must not move on.
 var unfinished = []struct{ file, what string }{
 	{"MERGE_HEAD", "merge"}, {"CHERRY_PICK_HEAD", "cherry-pick"}, {"REVERT_HEAD", "revert"},
-	{"rebase-merge", "rebase"}, {"rebase-apply", "rebase"}, {"sequencer", "cherry-pick"},
+	{"rebase-merge", "rebase"}, {"rebase-apply", "rebase"}, {"sequencer", "cherry-pick"}, {"index.lock", "git command"},
 }
 
 // destination finds out where the target can be moved: in no checkout (empty), or
@@ -153,7 +155,11 @@ func (c combiner) checkoutAt(ctx context.Context, path string) (checkedOut, erro
 	r := c.plain.In(path)
 	p := checkedOut{}
 	var err error
-	if p.dir, err = r.Run(ctx, "rev-parse", "--show-toplevel"); err != nil {
+	p.dir, err = r.Run(ctx, "rev-parse", "--show-toplevel")
+	if git.ExitCode(err) > 0 {
+		return p, fmt.Errorf("%w in a folder that git does not tell, as its git folder %s is apart from it: switch it to another branch: %w", ErrCheckedOut, path, err)
+	}
+	if err != nil {
 		return p, fmt.Errorf("look at the checkout: %w", err)
 	}
 	p.dir = filepath.FromSlash(p.dir)
@@ -164,11 +170,15 @@ func (c combiner) checkoutAt(ctx context.Context, path string) (checkedOut, erro
 	return p, nil
 }
 
-// idle refuses a checkout in which something is going on.
+// idle refuses a checkout in which something is going on, or an agent may work.
 func (p checkedOut) idle(ctx context.Context) error {
+	if _, err := os.Lstat(filepath.Join(p.gitDir, markName)); err == nil {
+		return fmt.Errorf("%w in %s, a place for agents to work: wait until the work there has ended", ErrCheckedOut, p.dir)
+	}
 	for _, u := range unfinished {
-		if _, err := os.Lstat(filepath.Join(p.gitDir, u.file)); err == nil {
-			return fmt.Errorf("%w in %s, where a %s is going on: end that first", ErrCheckedOut, p.dir, u.what)
+		file := filepath.Join(p.gitDir, u.file)
+		if _, err := os.Lstat(file); err == nil {
+			return fmt.Errorf("%w in %s, where a %s is going on: end that first (there is %s)", ErrCheckedOut, p.dir, u.what, file)
 		}
 	}
 	out, err := p.repo.Bytes(ctx, "ls-files", "-z", "--unmerged")

@@ -117,6 +117,10 @@ func TestCheckedOutTarget(t *testing.T) {
 				},
 			},
 			{
+				name: "a git command is going on", how: FastForward, is: ErrCheckedOut, names: []string{"a repo", "a git command is going on", "index.lock"},
+				arrange: func(b *mergeBench) { b.write(".git/index.lock", "") },
+			},
+			{
 				name: "bisected", how: Refuse, is: ErrCheckedOut, names: []string{"a repo", "a bisect of it is going on"},
 				arrange: func(b *mergeBench) { b.git("bisect", "start", "HEAD", "HEAD~2") },
 			},
@@ -224,6 +228,52 @@ func TestCheckedOutElsewhere(t *testing.T) {
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "w")); err != nil || string(text) != "w\n" {
 		t.Errorf("w is %q, error %v", text, err)
+	}
+}
+
+// TestSeparateGitFolder has a checkout that git does not name when it lists them.
+func TestSeparateGitFolder(t *testing.T) {
+	t.Parallel()
+	b := bench(t)
+	head := b.add("work", "w", "w\n")
+	b.git("checkout", "-q", "main")
+	b.git("init", "-q", "--separate-git-dir", filepath.Join(t.TempDir(), "apart"))
+	if _, err := b.merge(MergeRequest{CheckedOut: FastForward}); !errors.Is(err, ErrCheckedOut) || !strings.Contains(err.Error(), "apart") {
+		t.Errorf("error %v", err)
+	}
+	m, err := Open(t.Context(), Options{Repo: b.repo.Dir(), Home: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	res, err := m.Merge(t.Context(), MergeRequest{Branch: "work", Target: "main", CheckedOut: FastForward})
+	if err != nil || res.MovedCheckout != m.names.top || b.tip("main") != head || b.read("w") != "w\n" {
+		t.Errorf("%+v, error %v", res, err)
+	}
+}
+
+// TestPlaceIsNotMoved has the files of an agent that works left alone.
+func TestPlaceIsNotMoved(t *testing.T) {
+	t.Parallel()
+	b := bench(t)
+	b.add("work", "w", "w\n")
+	b.git("checkout", "-q", "main")
+	m, err := Open(t.Context(), Options{Repo: b.repo.Dir(), Home: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p, err := m.Acquire(t.Context(), Worktree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Begin(t.Context(), Work{ID: "w1"}); err != nil {
+		t.Fatal(err)
+	}
+	before := b.tip("claude-pool/w1")
+	_, err = b.merge(MergeRequest{Target: "claude-pool/w1", CheckedOut: FastForward})
+	if !errors.Is(err, ErrCheckedOut) || !strings.Contains(err.Error(), p.Root()) || b.tip("claude-pool/w1") != before || b.exists(filepath.Join(p.Root(), "w")) {
+		t.Errorf("error %v", err)
 	}
 }
 

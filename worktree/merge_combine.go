@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -27,6 +28,8 @@ type combiner struct {
 	plain   git.Repo // for other folders
 	version git.Version
 	temp    string // where to put a work tree for older versions; empty: with other temporary files
+	top     string // of the main checkout, if that is known
+	log     *slog.Logger
 }
 
 // newCombiner returns one for the repository that a folder belongs to.

@@ -18,12 +18,17 @@ import (
 type merger struct {
 	repo git.Repo // in any folder of the repository
 	home string   // our folder for this repository
+	top  string   // of the repository's main checkout, if that is known
 	log  *slog.Logger
 }
 
 // merger returns one for the repository of a manager.
 func (m *Manager) merger() merger {
-	return merger{repo: m.plain(), home: m.home, log: m.log}
+	one := merger{repo: m.plain(), home: m.home, log: m.log}
+	if m.names.gitDir == m.names.common {
+		one.top = m.names.top
+	}
+	return one
 }
 
 // mergeTries is how often a merge is made anew because its target has moved.
@@ -99,7 +104,7 @@ func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) err
 	if err := c.sweep(room); err != nil {
 		return fmt.Errorf("remove what a merge that was killed has left: %w", err)
 	}
-	c.temp = room.dir
+	c.temp, c.top, c.log = room.dir, m.top, m.log
 	for range mergeTries {
 		err := c.attempt(ctx, room, req, ref, branch, res)
 		if !errors.Is(err, errMovedOn) {
