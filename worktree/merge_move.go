@@ -29,14 +29,29 @@ func (c combiner) move(ctx context.Context, ref, before, after string, req Merge
 	}
 	reason := "merge " + req.Branch
 	if place == "" {
-		_, err := c.repo.Run(ctx, "update-ref", "-m", reason, ref, after, before)
-		return "", c.orMoved(ctx, ref, before, err)
+		if _, err := c.repo.Run(ctx, "update-ref", "-m", reason, ref, after, before); err != nil {
+			return "", c.orMoved(ctx, ref, before, err)
+		}
+		c.lookAgain(ctx, ref)
+		return "", nil
 	}
 	p, err := c.checkoutAt(ctx, place)
 	if err != nil {
 		return "", err
 	}
 	return p.dir, c.orMoved(ctx, ref, before, p.move(ctx, ref, before, after, reason))
+}
+
+// lookAgain tells of a checkout that has a target that was in none when it moved:
+// nothing keeps people from switching to it in that moment.
+func (c combiner) lookAgain(ctx context.Context, ref string) {
+	all, err := c.holders(ctx, ref)
+	if err != nil {
+		c.log.WarnContext(ctx, "cannot see whether a branch that has moved was checked out meanwhile", "branch", ref, "error", err)
+	}
+	for _, h := range all {
+		c.log.WarnContext(ctx, "a branch that has moved was checked out meanwhile: if git status shows changes there that nobody made, they are what it has moved by", "branch", ref, "path", h.path)
+	}
 }
 
 // orMoved tells errMovedOn from other errors, by what is so: the words of git for
