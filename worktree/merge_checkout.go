@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/claudepool/claudepool/internal/git"
 )
@@ -145,6 +147,7 @@ func (c combiner) destination(ctx context.Context, ref, before, after string, re
 type checkedOut struct {
 	repo        git.Repo
 	dir, gitDir string
+	temp        string // for files of ours
 }
 
 // checkoutAt looks at the worktree at a path.
@@ -153,7 +156,7 @@ func (c combiner) checkoutAt(ctx context.Context, path string) (checkedOut, erro
 		return checkedOut{}, fmt.Errorf("%w in %s, which is not there: bring it back, or forget it with git worktree prune", ErrCheckedOut, path)
 	}
 	r := c.plain.In(path)
-	p := checkedOut{}
+	p := checkedOut{temp: c.temp}
 	var err error
 	p.dir, err = r.Run(ctx, "rev-parse", "--show-toplevel")
 	if git.ExitCode(err) > 0 {
@@ -194,7 +197,7 @@ func (p checkedOut) idle(ctx context.Context) error {
 // rehearse finds out whether the files could go from one commit to another, with
 // a copy of the index.
 func (p checkedOut) rehearse(ctx context.Context, from, to string) (err error) {
-	dir, err := os.MkdirTemp("", "claude-pool-")
+	dir, err := os.MkdirTemp(p.temp, "index-")
 	if err != nil {
 		return err
 	}
@@ -206,50 +209,160 @@ func (p checkedOut) rehearse(ctx context.Context, from, to string) (err error) {
 	if !filepath.IsAbs(index) {
 		index = filepath.Join(p.dir, index)
 	}
-	text, err := os.ReadFile(index)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	copied := filepath.Join(dir, "index")
-	if err == nil {
-		if err := os.WriteFile(copied, text, 0o600); err != nil {
-			return err
-		}
+	if err := copyIndex(index, copied); err != nil {
+		return err
 	}
 	r := p.repo.With("GIT_INDEX_FILE=" + copied)
 	if _, err := r.Succeeds(ctx, "update-index", "-q", "--refresh"); err != nil {
 		return err
 	}
-	return p.twoWay(ctx, r, from, to, "-n")
+	if err := p.free(ctx, from, to); err != nil {
+		return err
+	}
+	_, refused := r.Run(ctx, "read-tree", "-m", "-u", "-n", from, to)
+	if git.ExitCode(refused) <= 0 {
+		return refused
+	}
+	names, err := p.changed(ctx, from, to)
+	switch {
+	case err != nil:
+		return errors.Join(refused, err)
+	case len(names) == 0: // hidden from git by the person
+		return fmt.Errorf("%w in %s: %w", ErrInTheWay, p.dir, refused)
+	}
+	return p.inTheWay(names)
 }
 
-// forward moves index and files from one commit to another. git refuses, and
-// changes nothing, when there are local changes in files that differ.
+// copyIndex copies an index, if there is one. The time of it too: by that git knows
+// which files may have been changed in the moment in which it was written.
+func copyIndex(from, to string) error {
+	text, err := readIfThere(from)
+	if err != nil || text == nil {
+		return err
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(to, text, 0o600); err != nil {
+		return err
+	}
+	return os.Chtimes(to, time.Time{}, info.ModTime())
+}
+
+// forward moves index and files from one commit to another, after a rehearsal. What
+// git cannot finish is undone.
 func (p checkedOut) forward(ctx context.Context, from, to string) error {
 	// Files of the same text but another time are not changed.
 	if _, err := p.repo.Succeeds(ctx, "update-index", "-q", "--refresh"); err != nil {
 		return err
 	}
-	return p.twoWay(ctx, p.repo, from, to)
+	if err := p.free(ctx, from, to); err != nil {
+		return err
+	}
+	_, err := p.repo.Run(ctx, "read-tree", "-m", "-u", from, to)
+	if err == nil {
+		return nil
+	}
+	// A filter has failed, or the disk is full.
+	if undoErr := p.undo(ctx, from, to); undoErr != nil {
+		return fmt.Errorf("%w: %w", err, halfMoved(p.dir, undoErr))
+	}
+	return err
 }
 
-// twoWay has git bring index and files from one commit to another.
-func (p checkedOut) twoWay(ctx context.Context, r git.Repo, from, to string, options ...string) error {
-	// Newer versions overwrite ignored files.
-	unknown, err := p.unknown(ctx, from, to)
+// errHalfMoved says that files of a checkout are neither as before a merge nor as
+// after it.
+var errHalfMoved = errors.New("files are left half moved")
+
+func halfMoved(dir string, err error) error {
+	return fmt.Errorf("%w in %s, which the next merge will mend if it can: %w", errHalfMoved, dir, err)
+}
+
+// undo brings back the files of one commit that git, on its way to another, has
+// removed, or has written as that other has them. Its index is still as it was.
+func (p checkedOut) undo(ctx context.Context, from, to string) error {
+	changes, err := p.changes(ctx, from, to)
 	if err != nil {
 		return err
 	}
-	if len(unknown) > 0 {
-		return p.inTheWay(unknown)
+	tracked, err := p.tracked(ctx)
+	if err != nil {
+		return err
 	}
-	_, refused := r.Run(ctx, append(append([]string{"read-tree", "-m", "-u"}, options...), from, to)...)
-	if git.ExitCode(refused) <= 0 {
-		return refused
+	now, err := p.unlike(ctx, p.repo)
+	if err != nil {
+		return err
 	}
-	names, err := p.changed(ctx, from, to)
+	then, err := p.unlikeNew(ctx, changes)
+	if err != nil {
+		return err
+	}
+	var back strings.Builder
+	for _, c := range changes {
+		written := c.new != absent && then[c.path] == ""
+		switch {
+		case c.old != absent && (now[c.path] == "D" || now[c.path] != "" && written):
+			back.WriteString(c.path + "\x00")
+		case c.old == absent && written && !tracked[c.path]:
+			p.remove(c.path)
+		}
+	}
+	if back.Len() == 0 {
+		return nil
+	}
+	_, err = p.repo.Input(strings.NewReader(back.String())).Run(ctx, "checkout-index", "-f", "-z", "--stdin")
+	return err
+}
+
+// remove removes a file, and the folders that are empty then. What is there again
+// another time, or not any more, is of no concern.
+func (p checkedOut) remove(name string) {
+	for ; name != "."; name = path.Dir(name) {
+		if os.Remove(filepath.Join(p.dir, filepath.FromSlash(name))) != nil {
+			return
+		}
+	}
+}
+
+// unlike tells of the files that are not as an index has them how they differ: "D"
+// of one that is not there.
+func (p checkedOut) unlike(ctx context.Context, r git.Repo) (map[string]string, error) {
+	fields, err := r.Fields(ctx, "diff", "-z", "--name-status", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
+	all := make(map[string]string)
+	for pair := range slices.Chunk(fields, 2) {
+		all[pair[len(pair)-1]] = pair[0]
+	}
+	return all, err
+}
+
+// unlikeNew is unlike for the paths of changes, as they are after those.
+func (p checkedOut) unlikeNew(ctx context.Context, changes []change) (_ map[string]string, err error) {
+	dir, err := os.MkdirTemp(p.temp, "index-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var list strings.Builder
+	for _, c := range changes {
+		if c.new != absent {
+			fmt.Fprintf(&list, "%s %s\t%s\x00", c.new, c.id, c.path)
+		}
+	}
+	r := p.repo.With("GIT_INDEX_FILE=" + filepath.Join(dir, "index"))
+	if _, err := r.Input(strings.NewReader(list.String())).Run(ctx, "update-index", "-z", "--index-info"); err != nil {
+		return nil, err
+	}
+	return p.unlike(ctx, r)
+}
+
+// free refuses to move files where something is that git would overwrite, as newer
+// versions do with what is ignored, or take away.
+func (p checkedOut) free(ctx context.Context, from, to string) error {
+	names, err := p.unknown(ctx, from, to)
 	if err != nil || len(names) == 0 {
-		return errors.Join(refused, err)
+		return err
 	}
 	return p.inTheWay(names)
 }
@@ -286,31 +399,116 @@ func (p checkedOut) changed(ctx context.Context, from, to string) ([]string, err
 	return slices.Compact(names), nil
 }
 
-// unknown lists the files that are where one commit has something that the other
-// has not, and that git does not know, be they ignored or not.
-func (p checkedOut) unknown(ctx context.Context, from, to string) ([]string, error) {
-	added, err := p.repo.Fields(ctx, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", from, to)
+// change is a path that two commits do not have alike.
+type change struct {
+	path     string
+	old, new string // modes
+	id       string // of the new object
+}
+
+// Modes of what is not there, and of a repository inside.
+const absent, gitlink = "000000", "160000"
+
+// changes lists the paths that two commits do not have alike.
+func (p checkedOut) changes(ctx context.Context, from, to string) ([]change, error) {
+	fields, err := p.repo.Fields(ctx, "diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", from, to)
 	if err != nil {
 		return nil, err
 	}
-	var there []string
-	for _, name := range added {
-		if taken := p.taken(name); taken != "" {
-			there = append(there, taken)
+	var all []change
+	for pair := range slices.Chunk(fields, 2) {
+		words := strings.Fields(strings.TrimPrefix(pair[0], ":")) // modes, objects, status
+		if len(pair) != 2 || len(words) != 5 {
+			return nil, fmt.Errorf("git tells of a change as %q", pair)
+		}
+		all = append(all, change{path: pair[1], old: words[0], new: words[1], id: words[3]})
+	}
+	return all, nil
+}
+
+// tracked returns the paths that the index has.
+func (p checkedOut) tracked(ctx context.Context) (map[string]bool, error) {
+	names, err := p.repo.Fields(ctx, "ls-files", "-z", "--cached")
+	all := make(map[string]bool, len(names))
+	for _, name := range names {
+		all[name] = true
+	}
+	return all, err
+}
+
+// unknown lists what is where one commit has something that the other has not, and
+// that the index has not, be it ignored or not; and repositories that would go.
+func (p checkedOut) unknown(ctx context.Context, from, to string) ([]string, error) {
+	changes, err := p.changes(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	var names, there []string
+	for _, c := range changes {
+		switch {
+		case c.old == gitlink && c.new != gitlink:
+			if !p.bare(c.path) {
+				names = append(names, c.path)
+			}
+		case c.old == absent:
+			if taken := p.taken(c.path); taken != "" {
+				there = append(there, taken)
+			}
 		}
 	}
-	slices.Sort(there)
-	there = slices.Compact(there)
-	var names []string
-	for some := range slices.Chunk(there, 100) { // a command has only so much room
-		args := append([]string{"ls-files", "-z", "--others", "--"}, some...)
-		files, err := p.repo.With("GIT_LITERAL_PATHSPECS=1").Fields(ctx, args...)
+	if len(there) > 0 {
+		tracked, err := p.tracked(ctx)
 		if err != nil {
 			return nil, err
 		}
-		names = append(names, files...)
+		for _, name := range there {
+			found, err := p.strangers(name, tracked)
+			if err != nil {
+				return nil, err
+			}
+			names = append(names, found...)
+		}
 	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// bare reports whether nothing is at a path, or an empty folder.
+func (p checkedOut) bare(name string) bool {
+	full := filepath.Join(p.dir, filepath.FromSlash(name))
+	if _, err := os.Lstat(full); errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	entries, err := os.ReadDir(full)
+	return err == nil && len(entries) == 0
+}
+
+// strangers lists what is at a path, or below it, that the index does not have. Of a
+// repository there is its folder.
+func (p checkedOut) strangers(name string, tracked map[string]bool) ([]string, error) {
+	var names []string
+	err := filepath.WalkDir(filepath.Join(p.dir, filepath.FromSlash(name)), func(full string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(p.dir, full)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if !d.IsDir() {
+			if !tracked[rel] {
+				names = append(names, rel)
+			}
+			return nil
+		}
+		if _, err := os.Lstat(filepath.Join(full, ".git")); err == nil {
+			names = append(names, rel+"/")
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return names, err
 }
 
 // taken returns what is there already of a path: itself, or what is no folder and
