@@ -166,7 +166,7 @@ func (c combiner) checkoutAt(ctx context.Context, path string) (checkedOut, erro
 		return p, fmt.Errorf("look at the checkout: %w", err)
 	}
 	p.dir = filepath.FromSlash(p.dir)
-	p.repo = r.In(p.dir)
+	p.repo = r.In(p.dir).Apart()
 	if p.gitDir, err = p.repo.Run(ctx, "rev-parse", "--absolute-git-dir"); err != nil {
 		return p, fmt.Errorf("look at the checkout: %w", err)
 	}

@@ -85,6 +85,7 @@ type Repo struct {
 	args  []string // before the command
 	stdin io.Reader
 	warn  io.Writer
+	apart bool
 }
 
 // In returns git in a folder; an empty one is the current folder.
@@ -121,6 +122,10 @@ func (r Repo) Warnings(w io.Writer) Repo { r.warn = w; return r }
 // WithoutHooks returns the same without the hooks of the repository.
 func (r Repo) WithoutHooks() Repo { return r.Config("core.hooksPath", os.DevNull) }
 
+// Apart returns the same for what is not to be ended half-way: where the system can
+// do so, the signals of a terminal do not reach it. ctx ends it still.
+func (r Repo) Apart() Repo { r.apart = true; return r }
+
 // endGrace is how long git may take to end when its context has: it is asked
 // first, so that it removes its lock files.
 const endGrace = 5 * time.Second
@@ -141,6 +146,9 @@ func (r Repo) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd.Env = append(Environ(), r.env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = endGrace
+	if r.apart {
+		cmd.SysProcAttr = apart()
+	}
 	return cmd
 }
 
