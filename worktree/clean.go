@@ -26,7 +26,8 @@ type CleanOptions struct {
 	Spare func(work string) bool
 }
 
-// Clean removes places that nobody has, branches of work that is merged or has
+// Clean removes places that nobody has, what merges have left whose programs were
+// killed, branches of work that is merged or has
 // come to nothing, and recovery refs past their time. What a place has, and what
 // no other ref of a branch has, is put on recovery refs first; what cannot be kept
 // is not removed. It goes on after an error, and returns all of them with what was
@@ -57,7 +58,9 @@ func (m *Manager) Clean(ctx context.Context, o CleanOptions) ([]Removal, error) 
 			}
 		}
 	}
-	removed, err := m.cleanBranches(ctx, branches, open, o)
+	removed, err := m.cleanRooms(ctx, o)
+	all, errs = append(all, removed...), append(errs, err)
+	removed, err = m.cleanBranches(ctx, branches, open, o)
 	all, errs = append(all, removed...), append(errs, err)
 	removed, err = m.cleanRecoveries(ctx, recoveries, o)
 	return append(all, removed...), errors.Join(append(errs, err)...)
@@ -150,6 +153,56 @@ func removeBut(dir, name string) error {
 		}
 	}
 	return nil
+}
+
+// cleanRooms brings merges to their end whose programs were killed, and removes
+// what they have left.
+func (m *Manager) cleanRooms(ctx context.Context, o CleanOptions) ([]Removal, error) {
+	parent := roomsOf(m.home)
+	rooms, err := os.ReadDir(parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := m.merger().combiner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Removal
+	var errs []error
+	for _, e := range rooms {
+		removed, err := c.cleanRoom(ctx, filepath.Join(parent, e.Name()), o)
+		all, errs = append(all, removed...), append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+func (c combiner) cleanRoom(ctx context.Context, dir string, o CleanOptions) (all []Removal, err error) {
+	lock, err := filelock.Try(filepath.Join(dir, lockName))
+	if errors.Is(err, filelock.ErrLocked) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	room := &mergeRoom{dir: dir, lock: lock}
+	defer func() { err = errors.Join(err, room.leave()) }()
+	left, err := room.left()
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range left {
+		all = append(all, Removal{Path: path, Why: "a merge whose program was killed has left it"})
+	}
+	if o.DryRun {
+		return all, nil
+	}
+	if err := errors.Join(c.settle(ctx, room), c.sweep(room)); err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 // workBranch is a branch of work.

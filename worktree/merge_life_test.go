@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,13 +37,14 @@ func init() {
 
 // mergeRole merges a branch into main as another program: REPO HOME BRANCH CHECK….
 func mergeRole() error {
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // it ends in good order
 	ctx := context.Background()
 	g, err := git.Find(ctx)
 	if err != nil {
 		return err
 	}
 	args := os.Args[1:]
-	_, err = merger{repo: g.In(args[0]), home: args[1], log: slog.Default()}.merge(ctx, MergeRequest{Branch: args[2], Target: "main", Strategy: Rebase, Check: args[3:]})
+	_, err = merger{repo: g.In(args[0]), home: args[1], log: slog.Default()}.merge(ctx, MergeRequest{Branch: args[2], Target: "main", Strategy: Rebase, CheckedOut: FastForward, Check: args[3:]})
 	return err
 }
 
@@ -283,6 +285,46 @@ func TestMergeKilled(t *testing.T) {
 	b.checkClean()
 	if list := b.git("worktree", "list"); !strings.Contains(list, theirs) {
 		t.Errorf("a worktree was forgotten:\n%s", list)
+	}
+}
+
+// TestCleanAfterAMergeThatWasKilled removes its scratch worktree, but not that of
+// one that goes on.
+func TestCleanAfterAMergeThatWasKilled(t *testing.T) {
+	t.Parallel()
+	b := bench(t)
+	b.add("work", "w", "w\n")
+	b.git("checkout", "-q", "--detach", "main")
+	m, err := Open(t.Context(), Options{Repo: b.repo.Dir(), Home: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	b.merger = m.merger()
+	check, runs := waitingCheck(t)
+	cmd := b.program("work", check...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	runs()
+	clean := func(o CleanOptions, want int) {
+		t.Helper()
+		removed, err := m.Clean(t.Context(), o)
+		if err != nil || len(removed) != want || want > 0 && !strings.HasPrefix(removed[0].Path, filepath.Join(m.home, "merge")) {
+			t.Errorf("%+v: removed %+v, error %v", o, removed, err)
+		}
+	}
+	clean(CleanOptions{}, 0)
+	cmd.Process.Kill()
+	cmd.Wait()
+	clean(CleanOptions{DryRun: true}, 1)
+	if list := b.git("worktree", "list"); !strings.Contains(list, m.home) {
+		t.Errorf("removed by a dry run:\n%s", list)
+	}
+	clean(CleanOptions{}, 1)
+	clean(CleanOptions{}, 0)
+	if list := b.git("worktree", "list"); strings.Contains(list, m.home) {
+		t.Errorf("still known to git:\n%s", list)
 	}
 }
 

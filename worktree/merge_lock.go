@@ -20,11 +20,17 @@ type mergeRoom struct {
 	lock *filelock.Lock
 }
 
+// lockName is the name of the file that is locked.
+const lockName = "lock"
+
+// roomsOf is where the rooms of a home are.
+func roomsOf(home string) string { return filepath.Join(home, "merge") }
+
 // enterRoom waits for the room of a ref, and for no longer than ctx.
 func enterRoom(ctx context.Context, home, ref string) (*mergeRoom, error) {
 	// A branch's name may be longer than a file's, and have a slash.
 	sum := sha256.Sum256([]byte(ref))
-	dir := filepath.Join(home, "merge", hex.EncodeToString(sum[:8]))
+	dir := filepath.Join(roomsOf(home), hex.EncodeToString(sum[:8]))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -33,7 +39,7 @@ func enterRoom(ctx context.Context, home, ref string) (*mergeRoom, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := waitLock(ctx, filepath.Join(dir, "lock"))
+	lock, err := waitLock(ctx, filepath.Join(dir, lockName))
 	if err != nil {
 		return nil, fmt.Errorf("wait for another merge into %s: %w", ref, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ const moveTime = 10 * time.Minute
 
 // move moves the target from one commit to another, if it is still there, and
 // returns the checkout that has gone with it. What cannot move is as it was.
-func (c combiner) move(ctx context.Context, ref, before, after string, req MergeRequest) (string, error) {
+func (c combiner) move(ctx context.Context, room *mergeRoom, ref, before, after string, req MergeRequest) (string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTime)
 	defer cancel()
 	place, err := c.destination(ctx, ref, before, after, req)
@@ -39,7 +40,7 @@ func (c combiner) move(ctx context.Context, ref, before, after string, req Merge
 	if err != nil {
 		return "", err
 	}
-	return p.dir, c.orMoved(ctx, ref, before, p.move(ctx, ref, before, after, reason))
+	return p.dir, c.orMoved(ctx, ref, before, p.move(ctx, room, unfinishedMove{ref, before, after, p.dir, reason}))
 }
 
 // lookAgain tells of a checkout that has a target that was in none when it moved:
@@ -72,28 +73,63 @@ func (c combiner) orMoved(ctx context.Context, ref, before string, err error) er
 
 // move moves the branch together with the checkout that has it. Between the two
 // nobody can commit there or switch it to another branch, as git has both locked.
-func (p checkedOut) move(ctx context.Context, ref, before, after, reason string) error {
-	change, err := beginRefChange(ctx, p.repo, ref, before, after, reason)
+func (p checkedOut) move(ctx context.Context, room *mergeRoom, u unfinishedMove) (err error) {
+	change, err := p.lock(ctx, u)
 	if err != nil {
 		return err
 	}
 	defer change.abort()
-	// It may have been switched before it was locked.
-	now, err := p.repo.Run(ctx, "symbolic-ref", "--quiet", "HEAD")
-	if err == nil && now != ref {
-		err = errors.New("its HEAD is " + now)
+	if err := writeJSON(room.moveFile(), u); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("the checkout in %s has been switched meanwhile: merge again: %w", p.dir, err)
-	}
-	if err := p.forward(ctx, before, after); err != nil {
+	defer func() {
+		if !errors.Is(err, errHalfMoved) {
+			os.Remove(room.moveFile()) // if it stays, the next one sees that it is done
+		}
+	}()
+	if err := p.forward(ctx, u.Before, u.After); err != nil {
 		return err
 	}
 	if err := change.commit(); err != nil {
-		// The files go back as they came: those with local changes were not touched.
-		return errors.Join(err, p.forward(ctx, after, before))
+		return p.takeBack(ctx, u, err)
 	}
 	return nil
+}
+
+// lock locks the branch and the HEAD of the checkout that has it.
+func (p checkedOut) lock(ctx context.Context, u unfinishedMove) (*refChange, error) {
+	change, err := beginRefChange(ctx, p.repo, u)
+	if err != nil {
+		return nil, err
+	}
+	// It may have been switched before it was locked.
+	now, err := p.repo.Run(ctx, "symbolic-ref", "--quiet", "HEAD")
+	if err == nil && now != u.Ref {
+		err = errors.New("its HEAD is " + now)
+	}
+	if err != nil {
+		change.abort()
+		return nil, fmt.Errorf("the checkout in %s has been switched meanwhile: merge again: %w", p.dir, err)
+	}
+	return change, nil
+}
+
+// takeBack has the files go back as they came when the branch could not follow:
+// those with local changes were not touched. git may have failed after it has moved
+// the branch, and if another has, the files are as that one knows them.
+func (p checkedOut) takeBack(ctx context.Context, u unfinishedMove, failure error) error {
+	now, err := p.repo.Run(ctx, "rev-parse", "--verify", u.Ref)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", failure, halfMoved(p.dir, err))
+	case now == u.After:
+		return nil
+	case now == u.Before:
+		if err := p.forward(ctx, u.After, u.Before); err != nil {
+			return fmt.Errorf("%w: %w", failure, halfMoved(p.dir, err))
+		}
+	}
+	return failure
 }
 
 // refLock is the version of git that can hold a ref while something else is done.
@@ -114,14 +150,14 @@ type refChange struct {
 
 // beginRefChange locks a ref that is what it is thought to be, together with the
 // HEAD of the checkout that has it.
-func beginRefChange(ctx context.Context, r git.Repo, ref, before, after, reason string) (*refChange, error) {
+func beginRefChange(ctx context.Context, r git.Repo, u unfinishedMove) (*refChange, error) {
 	if r.Git().Version.Less(refLock) {
 		return &refChange{late: func() error {
-			_, err := r.Run(ctx, "update-ref", "-m", reason, ref, after, before)
+			_, err := r.Run(ctx, "update-ref", "-m", u.Reason, u.Ref, u.After, u.Before)
 			return err
 		}}, nil
 	}
-	c := &refChange{cmd: r.Command(ctx, "update-ref", "-m", reason, "--stdin")}
+	c := &refChange{cmd: r.Command(ctx, "update-ref", "-m", u.Reason, "--stdin")}
 	c.cmd.Stderr = &c.errs
 	var err error
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
@@ -137,7 +173,7 @@ func beginRefChange(ctx context.Context, r git.Repo, ref, before, after, reason 
 	}
 	err = c.say("start\n", "start: ok")
 	if err == nil {
-		err = c.say(fmt.Sprintf("update %s %s %s\nprepare\n", ref, after, before), "prepare: ok")
+		err = c.say(fmt.Sprintf("update %s %s %s\nprepare\n", u.Ref, u.After, u.Before), "prepare: ok")
 	}
 	if err != nil {
 		c.abort()

@@ -77,9 +77,15 @@ func (r MergeRequest) validate() error {
 	return nil
 }
 
+func (m merger) combiner(ctx context.Context) (combiner, error) {
+	c, err := newCombiner(ctx, m.repo)
+	c.top, c.log = m.top, m.log
+	return c, err
+}
+
 // run is merge with the defaults filled in.
 func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) error {
-	c, err := newCombiner(ctx, m.repo)
+	c, err := m.combiner(ctx)
 	if err != nil {
 		return err
 	}
@@ -101,10 +107,13 @@ func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) err
 			m.log.WarnContext(ctx, "a merge has left something behind", "in", room.dir, "error", err)
 		}
 	}()
+	if err := c.settle(ctx, room); err != nil {
+		return err
+	}
 	if err := c.sweep(room); err != nil {
 		return fmt.Errorf("remove what a merge that was killed has left: %w", err)
 	}
-	c.temp, c.top, c.log = room.dir, m.top, m.log
+	c.temp = room.dir
 	for range mergeTries {
 		err := c.attempt(ctx, room, req, ref, branch, res)
 		if !errors.Is(err, errMovedOn) {
@@ -155,7 +164,7 @@ func (c combiner) attempt(ctx context.Context, room *mergeRoom, req MergeRequest
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	place, err := c.move(ctx, ref, m.before, p.after, req)
+	place, err := c.move(ctx, room, ref, m.before, p.after, req)
 	if err != nil {
 		return err
 	}

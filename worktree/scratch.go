@@ -31,22 +31,32 @@ func (c combiner) scratch(ctx context.Context, room *mergeRoom, commit string) (
 	return dir, err
 }
 
-// sweep removes all that is in a merge's room. A merge does so at its end, and at
+// sweep removes all that is in a merge's room, but for a move to be settled. A merge does so at its end, and at
 // its beginning for one whose program was killed. Nothing there is worth keeping:
 // it is made of commits that are on the branches of the merge, and of what a check
 // writes while it runs.
 func (c combiner) sweep(room *mergeRoom) error {
-	all, err := os.ReadDir(room.dir)
+	left, err := room.left()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, e := range all {
-		if e.IsDir() {
-			errs = append(errs, removeAll(filepath.Join(room.dir, e.Name())))
-		}
+	for _, path := range left {
+		errs = append(errs, removeAll(path))
 	}
 	return errors.Join(append(errs, c.forget(room))...)
+}
+
+// left lists what is in the room that a merge removes at its end.
+func (r *mergeRoom) left() ([]string, error) {
+	entries, err := os.ReadDir(r.dir)
+	var all []string
+	for _, e := range entries {
+		if e.Name() != lockName && e.Name() != moveName {
+			all = append(all, filepath.Join(r.dir, e.Name()))
+		}
+	}
+	return all, err
 }
 
 // forget removes what git knows of worktrees that were in the room. "git worktree

@@ -166,7 +166,7 @@ type PlaceInfo struct {
 
 // Removal is something that a clean-up removes, or would.
 type Removal struct {
-	Path     string   `json:"path,omitempty"`   // of a place
+	Path     string   `json:"path,omitempty"`   // of a place, or of what a merge has left
 	Branch   string   `json:"branch,omitempty"` // one that is merged
 	Ref      string   `json:"ref,omitempty"`    // a recovery ref past its time
 	Why      string   `json:"why"`
