@@ -45,9 +45,10 @@ const (
 	Refuse CheckedOut = "refuse"
 	// FastForward moves that checkout forward too, as git would: only files that
 	// the merge changes are touched, and one that was changed there is in the way:
-	// [ErrInTheWay]. So is an ignored file, which git itself would overwrite. A
-	// checkout in the middle of a merge or a rebase is left alone, and so is a place
-	// of agents.
+	// [ErrInTheWay]. So is an ignored file, or a repository inside, which git itself
+	// would overwrite. A checkout in the middle of a merge or a rebase is left alone,
+	// and so is a place of agents. When the program is killed in the middle of it,
+	// the next merge into that target, or a [Manager.Clean], brings it to its end.
 	FastForward CheckedOut = "fast-forward"
 )
 

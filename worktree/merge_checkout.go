@@ -299,20 +299,31 @@ func (p checkedOut) undo(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	var back strings.Builder
+	var back []string
 	for _, c := range changes {
 		written := c.new != absent && then[c.path] == ""
 		switch {
 		case c.old != absent && (now[c.path] == "D" || now[c.path] != "" && written):
-			back.WriteString(c.path + "\x00")
+			back = append(back, c.path)
 		case c.old == absent && written && !tracked[c.path]:
 			p.remove(c.path)
 		}
 	}
-	if back.Len() == 0 {
+	if len(back) == 0 || p.checkout(ctx, back...) == nil {
 		return nil
 	}
-	_, err = p.repo.Input(strings.NewReader(back.String())).Run(ctx, "checkout-index", "-f", "-z", "--stdin")
+	// A filter that fails ends git: the others each by itself.
+	var errs []error
+	for _, name := range back {
+		errs = append(errs, p.checkout(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// checkout writes files as the index has them.
+func (p checkedOut) checkout(ctx context.Context, names ...string) error {
+	list := strings.NewReader(strings.Join(names, "\x00") + "\x00")
+	_, err := p.repo.Input(list).Run(ctx, "checkout-index", "-f", "-z", "--stdin")
 	return err
 }
 
