@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/claudepool/claudepool/internal/git"
 )
@@ -107,4 +109,100 @@ func (p checkedOut) arrived(ctx context.Context, from, to string) (bool, error) 
 	}
 	unlike, err := p.repo.Fields(ctx, "diff-index", "--cached", "-z", "--name-only", "--no-renames", to)
 	return err == nil && !slices.ContainsFunc(changes, func(c change) bool { return slices.Contains(unlike, c.path) }), err
+}
+
+// errHalfMoved says that files of a checkout are neither as before a merge nor as
+// after it.
+var errHalfMoved = errors.New("files are left half moved")
+
+func halfMoved(dir string, err error) error {
+	return fmt.Errorf("%w in %s, which the next merge will mend if it can: %w", errHalfMoved, dir, err)
+}
+
+// undo brings back the files of one commit that git, on its way to another, has
+// removed, or has written as that other has them. Its index is still as it was.
+func (p checkedOut) undo(ctx context.Context, from, to string) error {
+	changes, err := p.changes(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	tracked, err := p.tracked(ctx)
+	if err != nil {
+		return err
+	}
+	now, err := p.unlike(ctx, p.repo)
+	if err != nil {
+		return err
+	}
+	then, err := p.unlikeNew(ctx, changes)
+	if err != nil {
+		return err
+	}
+	var back []string
+	for _, c := range changes {
+		written := c.new != absent && then[c.path] == ""
+		switch {
+		case c.old != absent && (now[c.path] == "D" || now[c.path] != "" && written):
+			back = append(back, c.path)
+		case c.old == absent && written && !tracked[c.path]:
+			p.remove(c.path)
+		}
+	}
+	if len(back) == 0 || p.checkout(ctx, back...) == nil {
+		return nil
+	}
+	// A filter that fails ends git: the others each by itself.
+	var errs []error
+	for _, name := range back {
+		errs = append(errs, p.checkout(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// checkout writes files as the index has them.
+func (p checkedOut) checkout(ctx context.Context, names ...string) error {
+	list := strings.NewReader(strings.Join(names, "\x00") + "\x00")
+	_, err := p.repo.Input(list).Run(ctx, "checkout-index", "-f", "-z", "--stdin")
+	return err
+}
+
+// remove removes a file, and the folders that are empty then. What is there again
+// another time, or not any more, is of no concern.
+func (p checkedOut) remove(name string) {
+	for ; name != "."; name = path.Dir(name) {
+		if os.Remove(filepath.Join(p.dir, filepath.FromSlash(name))) != nil {
+			return
+		}
+	}
+}
+
+// unlike tells of the files that are not as an index has them how they differ: "D"
+// of one that is not there.
+func (p checkedOut) unlike(ctx context.Context, r git.Repo) (map[string]string, error) {
+	fields, err := r.Fields(ctx, "diff", "-z", "--name-status", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
+	all := make(map[string]string)
+	for pair := range slices.Chunk(fields, 2) {
+		all[pair[len(pair)-1]] = pair[0]
+	}
+	return all, err
+}
+
+// unlikeNew is unlike for the paths of changes, as they are after those.
+func (p checkedOut) unlikeNew(ctx context.Context, changes []change) (_ map[string]string, err error) {
+	dir, err := os.MkdirTemp(p.temp, "index-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var list strings.Builder
+	for _, c := range changes {
+		if c.new != absent {
+			fmt.Fprintf(&list, "%s %s\t%s\x00", c.new, c.id, c.path)
+		}
+	}
+	r := p.repo.With("GIT_INDEX_FILE=" + filepath.Join(dir, "index"))
+	if _, err := r.Input(strings.NewReader(list.String())).Run(ctx, "update-index", "-z", "--index-info"); err != nil {
+		return nil, err
+	}
+	return p.unlike(ctx, r)
 }
