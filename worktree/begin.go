@@ -30,6 +30,9 @@ func (p *Place) Begin(ctx context.Context, w Work) error {
 	if err := p.m.checkWork(ctx, w); err != nil {
 		return err
 	}
+	if err := p.repair(); err != nil {
+		return err
+	}
 	if !p.tidy {
 		if _, err := p.end(ctx); err != nil {
 			return fmt.Errorf("keep what is in %s: %w", p.root, err)

@@ -63,6 +63,9 @@ func (p *Place) endWith(ctx context.Context, s *salvage) (Result, error) {
 	if w != nil {
 		res.Branch, res.Base = strings.TrimPrefix(w.Branch, "refs/heads/"), w.Base
 	}
+	if err := p.repair(); err != nil {
+		return res, err
+	}
 	if err := errors.Join(p.unlock(), p.finishRemoval()); err != nil {
 		return res, err
 	}

@@ -155,7 +155,14 @@ func (p *Place) repairLink() error {
 	return os.WriteFile(link, []byte(want+"\n"), 0o644)
 }
 
+// readMark reads the mark of the place at root. There is none where a link leads
+// to the place or to its git folder: what is done there would be done elsewhere.
 func readMark(gitDir, root string) (mark, error) {
+	for _, dir := range []string{root, gitDir} {
+		if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() {
+			return mark{}, fmt.Errorf("%w: %s is no folder", ErrNotOurs, dir)
+		}
+	}
 	text, err := os.ReadFile(filepath.Join(gitDir, markName))
 	if err != nil {
 		return mark{}, fmt.Errorf("%w: %w", ErrNotOurs, err)
