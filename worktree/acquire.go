@@ -8,11 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/claudepool/claudepool/internal/filelock"
-	"github.com/claudepool/claudepool/internal/git"
 )
 
 // Acquire returns a place that nobody else has until it is released, or this
@@ -63,9 +61,6 @@ func (m *Manager) adopt(ctx context.Context, name string, kind Kind) (_ *Place, 
 			err = errors.Join(err, lock.Unlock())
 		}
 	}()
-	if err := p.repairLink(); err != nil {
-		return nil, err
-	}
 	if p.mark.Removing {
 		return nil, fmt.Errorf("%s is half made or half removed: a clean-up will remove the rest", p.root)
 	}
@@ -129,10 +124,16 @@ func (p *Place) link(ctx context.Context, base string) error {
 
 // furnish marks a new place and fills it.
 func (p *Place) furnish(ctx context.Context, base string) error {
-	p.repo = p.m.pin(p.gitDir, p.root)
-	if err := p.writeMark(); err != nil {
+	if err := p.noteFiles(p.settingFiles()...); err != nil {
 		return err
 	}
+	if err := p.copyConfig(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(p.writeFiles(), p.writeMark()); err != nil {
+		return err
+	}
+	p.repo = p.pin()
 	if err := p.copySparse(ctx); err != nil {
 		return err
 	}
@@ -153,43 +154,5 @@ func (p *Place) clone(ctx context.Context, base string) error {
 		return err
 	}
 	p.gitDir = filepath.Join(p.root, ".git")
-	p.repo = m.pin(p.gitDir, p.root)
-	if err := p.copyConfig(ctx); err != nil {
-		return err
-	}
 	return p.furnish(ctx, base)
-}
-
-// copyConfig gives a clone what a linked worktree would share: remotes, identity,
-// and what is excluded.
-func (p *Place) copyConfig(ctx context.Context) error {
-	settings, err := p.m.repo.Fields(ctx, "config", "--local", "--null", "--get-regexp", `^(remote\..*|submodule\..*|user\..*|extensions\.partialclone|core\.(autocrlf|eol|safecrlf|excludesfile|attributesfile|filemode|symlinks|ignorecase|precomposeunicode|longpaths)|filter\..*)$`)
-	if err != nil && git.ExitCode(err) != 1 {
-		return err
-	}
-	if p.m.lfs {
-		settings = append(settings, "lfs.storage\n"+filepath.Join(p.m.names.common, "lfs"))
-	}
-	for _, s := range settings {
-		name, value, _ := cutNewline(s)
-		if strings.HasSuffix(name, "url") && (value == ".." || strings.HasPrefix(value, "../") || strings.HasPrefix(value, "./")) {
-			value = filepath.Join(p.m.repo.Dir(), value) // it counts from where the repository is
-		}
-		if _, err := p.repo.Run(ctx, "config", "--add", name, value); err != nil {
-			return err
-		}
-	}
-	for _, name := range []string{"exclude", "attributes"} {
-		text, err := os.ReadFile(filepath.Join(p.m.names.common, "info", name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			err = errors.Join(os.MkdirAll(filepath.Join(p.gitDir, "info"), 0o700), os.WriteFile(filepath.Join(p.gitDir, "info", name), text, 0o600))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -30,6 +30,9 @@ func (p *Place) Begin(ctx context.Context, w Work) error {
 	if err := p.m.checkWork(ctx, w); err != nil {
 		return err
 	}
+	if err := p.copyConfig(ctx); err != nil {
+		return err
+	}
 	if err := p.repair(); err != nil {
 		return err
 	}
@@ -211,7 +214,7 @@ func (p *Place) switchTo(ctx context.Context, ref, start string) error {
 		}
 	}
 	if p.kind == Clone {
-		if _, err := p.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", p.m.names.common, "+"+ref+":"+ref, "+refs/remotes/*:refs/remotes/*"); err != nil {
+		if _, err := p.repo.Run(ctx, "fetch", "--quiet", "--prune", "--no-tags", "--no-recurse-submodules", p.m.names.common, "+"+ref+":"+ref, "+refs/remotes/*:refs/remotes/*"); err != nil {
 			return err
 		}
 	}

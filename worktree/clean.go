@@ -97,7 +97,7 @@ func (m *Manager) cleanPlace(ctx context.Context, name string, kind Kind, o Clea
 		if err = p.unlock(); err == nil {
 			err = s.foresee(ctx, p.checkout())
 		}
-	} else if err = p.repairLink(); err == nil {
+	} else {
 		_, err = p.endWith(ctx, s)
 	}
 	if err := errors.Join(append(s.broken, err)...); err != nil {

@@ -363,7 +363,7 @@ func (p *Place) detach(ctx context.Context, v view) error {
 		}
 	}
 	if p.kind == Clone {
-		if err := p.deleteRefs(ctx, "refs/heads", "refs/stash", "refs/tags", "refs/notes", "refs/bisect", "refs/worktree"); err != nil {
+		if err := p.deleteRefs(ctx); err != nil {
 			return err
 		}
 	} else if p.source().hasOwnRefs() {

@@ -64,6 +64,9 @@ type mark struct {
 	Made    time.Time `json:"made"`
 	Used    time.Time `json:"used"`
 	Work    *openWork `json:"work,omitempty"`
+	// Files are what the files of the git folder are to have that say how git works
+	// in the place. One that is not named is not to be there.
+	Files map[string]string `json:"files,omitempty"`
 	// Removing says that nothing in it need be kept, and all is to go: the place is
 	// not finished yet, or all there was has been put on refs.
 	Removing bool `json:"removing,omitempty"`
@@ -105,8 +108,18 @@ func (m *Manager) find(name string, kind Kind) (*Place, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.root, err)
 	}
-	p.repo = m.pin(p.gitDir, p.root)
+	p.repo = p.pin()
 	return p, nil
+}
+
+// pin returns git for the place. In a clone an agent may have replaced commits by
+// others, which is not to be seen as what they are.
+func (p *Place) pin() git.Repo {
+	r := p.m.pin(p.gitDir, p.root)
+	if p.kind == Clone {
+		r = r.With("GIT_NO_REPLACE_OBJECTS=1")
+	}
+	return r
 }
 
 // findWorktree finds the git folder of a linked worktree. It is not read from the

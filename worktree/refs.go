@@ -3,6 +3,7 @@ package worktree
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/claudepool/claudepool/internal/git"
@@ -17,9 +18,6 @@ const (
 	recoveryPrefix = "refs/claude-pool/recovery/"
 )
 
-// cutNewline cuts at the first line feed.
-func cutNewline(s string) (before, after string, found bool) { return strings.Cut(s, "\n") }
-
 // updateRefs changes refs all together or not at all. Each command is as git
 // update-ref --stdin takes it.
 func updateRefs(ctx context.Context, r git.Repo, commands ...string) error {
@@ -31,13 +29,14 @@ func updateRefs(ctx context.Context, r git.Repo, commands ...string) error {
 	return err
 }
 
-// deleteRefs deletes all refs below some.
+// deleteRefs deletes all refs below some, or all of them, but for those that say
+// what another repository has.
 func (p *Place) deleteRefs(ctx context.Context, below ...string) error {
 	lines, err := p.repo.Lines(ctx, append([]string{"for-each-ref", "--format=delete %(refname)"}, below...)...)
 	if err != nil {
 		return err
 	}
-	return updateRefs(ctx, p.repo, lines...)
+	return updateRefs(ctx, p.repo, slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "delete refs/remotes/") })...)
 }
 
 // refState is where a branch is, and in which working tree it is checked out.
@@ -51,7 +50,7 @@ func (m *Manager) branch(ctx context.Context, ref string) (refState, error) {
 	if err != nil {
 		return refState{}, err
 	}
-	line, _, _ := cutNewline(out) // a ref has nothing below it
+	line, _, _ := strings.Cut(out, "\n") // a ref has nothing below it
 	commit, dir, _ := strings.Cut(line, " ")
 	return refState{commit, dir}, nil
 }

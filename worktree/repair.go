@@ -1,29 +1,180 @@
 package worktree
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/claudepool/claudepool/internal/git"
 )
 
-// repair makes sure of where the place is, before git runs in it. Where the folder
-// or its git folder has become another's, or a link to one, nothing is touched.
+// repair makes the git folder of the place again what it is to be, but for the work
+// in it, before git runs there: so that nothing that an agent has set hides its work
+// from us, or comes to the next. Where the folder or its git folder has become
+// another's, or a link to one, nothing is touched.
 func (p *Place) repair() error {
 	if _, err := readMark(p.gitDir, p.root); err != nil {
 		return fmt.Errorf("%s is not the place any more that it was, and is left alone; move it away: %w", p.root, err)
 	}
-	return p.repairCommon()
-}
-
-// repairCommon has the git folder lead to no other repository than it is of.
-func (p *Place) repairCommon() error {
-	path := filepath.Join(p.gitDir, "commondir")
-	if p.kind == Clone {
-		return removeAll(path)
-	}
-	const up = "../..\n"
-	if text, err := readIfThere(path); err != nil || string(text) == up {
+	entries, err := os.ReadDir(p.gitDir)
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(up), 0o666)
+	for _, e := range entries {
+		path, link := filepath.Join(p.gitDir, e.Name()), e.Type()&fs.ModeSymlink != 0
+		switch {
+		case p.kind == Clone && !isOwnName(e.Name()), link && e.Name() == "info":
+			if err := removeAll(path); err != nil {
+				return err
+			}
+		case link && slices.Contains([]string{"refs", "logs", "packed-refs", "reftable"}, e.Name()):
+			return fmt.Errorf("%w: %s is a link, so that it may be of others; move %s away", ErrNotOurs, path, p.root)
+		}
+	}
+	if p.mark.Files == nil { // it was made before they were taken down
+		if err := p.noteFiles(p.settingFiles()...); err != nil {
+			return err
+		}
+	}
+	return errors.Join(p.writeFiles(), p.repairLink())
+}
+
+// ownNames are of what a clone has in its git folder from one work to the next, or
+// until it has been kept.
+var ownNames = append([]string{
+	"HEAD", "ORIG_HEAD", "FETCH_HEAD", markName, "config", "config.worktree", "index", "info", "lfs", "logs", "modules", "objects", "packed-refs", "refs", "reftable", "shallow", "worktrees",
+}, stateFiles...)
+
+func isOwnName(name string) bool {
+	return slices.Contains(ownNames, name) || strings.HasPrefix(name, "sharedindex.") || strings.HasPrefix(name, gonePrefix)
+}
+
+// settingFiles are the files of the git folder that say how git works in the place,
+// and that nobody else has.
+func (p *Place) settingFiles() []string {
+	if p.kind == Clone {
+		return []string{"config", "config.worktree", "info/sparse-checkout", "info/exclude", "info/attributes"}
+	}
+	return []string{"commondir", "config.worktree", "info/sparse-checkout"}
+}
+
+// noteFiles takes down what the place has now as what it is to have.
+func (p *Place) noteFiles(names ...string) error {
+	for _, name := range names {
+		text, err := readIfThere(filepath.Join(p.gitDir, filepath.FromSlash(name)))
+		if err != nil {
+			return err
+		}
+		p.mark.setFile(name, text)
+	}
+	return nil
+}
+
+// setFile takes down what a file is to be; nil is none.
+func (k *mark) setFile(name string, text []byte) {
+	files := maps.Clone(k.Files)
+	if files == nil {
+		files = make(map[string]string)
+	}
+	if delete(files, name); text != nil {
+		files[name] = string(text)
+	}
+	k.Files = files
+}
+
+// writeFiles makes the files that say how git works what they are to be.
+func (p *Place) writeFiles() error {
+	for _, name := range p.settingFiles() {
+		path := filepath.Join(p.gitDir, filepath.FromSlash(name))
+		want, some := p.mark.Files[name]
+		fi, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			if !some {
+				continue
+			}
+		case err != nil:
+			return err
+		case some && fi.Mode().IsRegular():
+			if text, err := os.ReadFile(path); err == nil && string(text) == want {
+				continue
+			}
+		}
+		if err := removeAll(path); err != nil {
+			return err
+		}
+		if !some {
+			continue
+		}
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(want), 0o600)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settingsBegin is between what git has set in a clone's config and what is of the
+// person's repository.
+const settingsBegin = "# What the person's repository has:\n"
+
+// copyConfig takes down for a clone what a linked worktree would share: remotes,
+// identity, how to reach other machines, and what is excluded.
+func (p *Place) copyConfig(ctx context.Context) error {
+	if p.kind != Clone {
+		return nil
+	}
+	settings, err := p.m.repo.Fields(ctx, "config", "--local", "--includes", "--null", "--get-regexp", `^(remote\..*|submodule\..*|user\..*|credential\..*|http\..*|url\..*|extensions\.(partialclone|worktreeconfig)|core\.(sshcommand|sparsecheckout|autocrlf|eol|safecrlf|excludesfile|attributesfile|filemode|symlinks|ignorecase|precomposeunicode|longpaths)|filter\..*)$`)
+	if err != nil && git.ExitCode(err) != 1 {
+		return err
+	}
+	const ownConfig = "extensions.worktreeconfig\ntrue" // where what is sparse is set
+	if p.mark.Files["config.worktree"] != "" {
+		settings = append(settings, ownConfig)
+	}
+	if p.m.lfs {
+		settings = append(settings, "lfs.storage\n"+filepath.Join(p.m.names.common, "lfs"))
+	}
+	base, _, _ := strings.Cut(p.mark.Files["config"], settingsBegin)
+	var text strings.Builder
+	text.WriteString(base + settingsBegin)
+	for _, s := range settings {
+		if strings.HasPrefix(s, "core.sparsecheckout") {
+			s = ownConfig
+		}
+		name, value, some := strings.Cut(s, "\n")
+		if strings.HasSuffix(name, "url") && (value == ".." || strings.HasPrefix(value, "../") || strings.HasPrefix(value, "./")) {
+			value = filepath.Join(p.m.repo.Dir(), value) // it counts from where the repository is
+		}
+		text.WriteString(configLine(name, value, some))
+	}
+	p.mark.setFile("config", []byte(text.String()))
+	for _, name := range []string{"info/exclude", "info/attributes"} {
+		text, err := readIfThere(filepath.Join(p.m.names.common, filepath.FromSlash(name)))
+		if err != nil {
+			return err
+		}
+		p.mark.setFile(name, text)
+	}
+	return nil
+}
+
+// configLine returns a setting as files have it. One without a value is true.
+func configLine(name, value string, some bool) string {
+	section, key := name[:strings.IndexByte(name, '.')], name[strings.LastIndexByte(name, '.')+1:]
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+	line := "[" + section
+	if between := strings.TrimSuffix(strings.TrimPrefix(name, section+"."), key); between != "" {
+		line += ` "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(strings.TrimSuffix(between, ".")) + `"`
+	}
+	line += "]\n\t" + key
+	if some {
+		line += ` = "` + quote.Replace(value) + `"`
+	}
+	return line + "\n"
 }

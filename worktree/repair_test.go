@@ -69,3 +69,69 @@ func TestPlaceThatIsALink(t *testing.T) {
 		})
 	}
 }
+
+// TestSettingsOfOneWork has an agent set things in the git folder of its place: they
+// hide nothing when its work ends, and the next work does not have them.
+func TestSettingsOfOneWork(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		kind   worktree.Kind
+		script string // $git is the git folder
+		want   string // what the next must not find, as a script that prints it
+	}{
+		{"config", worktree.Clone, `git config filter.x.clean "cat >/dev/null"; git config user.name Evil; git config alias.st status; git remote add evil /nowhere`,
+			`git config --get-regexp 'filter.*|alias.*' || :; git remote; git config user.name | grep Evil || :`},
+		{"excludes by config", worktree.Clone, `echo 'new*' >$git/hidden; git config core.excludesFile "$PWD/$git/hidden"`, `git config core.excludesFile || :`},
+		{"hooks", worktree.Clone, `mkdir -p $git/hooks; printf '#!/bin/sh\nexit 1\n' >$git/hooks/pre-commit; chmod +x $git/hooks/pre-commit`, `ls $git/hooks 2>&1 | grep pre-commit || :`},
+		{"exclude", worktree.Clone, `mkdir -p $git/info; echo 'new*' >>$git/info/exclude; echo '* -text filter=x' >$git/info/attributes`, `grep new $git/info/exclude || :; ls $git/info | grep attributes || :`},
+		{"info that is a link", worktree.Clone, `mkdir ../other; echo 'new*' >../other/exclude; rm -rf $git/info; ln -s "$PWD/../other" $git/info`, `grep new $git/info/exclude || :`},
+		{"refs", worktree.Clone, `git commit -q --allow-empty -m x; git replace HEAD~1 HEAD; git reset -q --hard HEAD~1; git update-ref refs/mine/x HEAD; git update-ref refs/remotes/evil/x HEAD; git update-ref MY_HEAD HEAD`,
+			`git for-each-ref | grep -v claude-pool || :; ls $git | grep MY_HEAD || :`},
+		{"what was merged before", worktree.Clone, `git config rerere.enabled true; mkdir -p $git/rr-cache/x`, `ls $git | grep rr-cache || :`},
+		{"config of a worktree", worktree.Worktree, `git config --worktree user.name Evil; git config --worktree core.excludesFile "$git/hidden"; echo 'new*' >$git/hidden`,
+			`git config core.excludesFile || :; git config user.name | grep Evil || :`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			repo := newRepo(t)
+			sh(t, repo, "git config extensions.worktreeConfig true")
+			m := open(t, worktree.Options{Repo: repo})
+			p := acquire(t, m, test.kind)
+			begin(t, p, worktree.Work{ID: "one"})
+			const gitDir = "git=$(git rev-parse --git-dir)\n"
+			sh(t, p.Root(), gitDir+test.script+"\necho '* filter=x' >.gitattributes; echo important >newcode")
+			if res := end(t, p); res.Files != 2 {
+				t.Errorf("%d files changed; want 2", res.Files)
+			}
+			wantKept(t, repo, "important")
+			begin(t, p, worktree.Work{ID: "two"})
+			if got := sh(t, p.Root(), gitDir+test.want); got != "" {
+				t.Errorf("the next finds %s", got)
+			}
+			if got := sh(t, p.Root(), "git config user.name"); got != "Person" {
+				t.Errorf("the next commits as %s", got)
+			}
+		})
+	}
+}
+
+// TestCloneHasSettings has a clone work as the person's repository does, also where
+// that was changed after the clone was made.
+func TestCloneHasSettings(t *testing.T) {
+	repo := newRepo(t)
+	sh(t, repo, `echo '[credential]helper=one' >.git/more; git config include.path more; git config core.sshCommand 'ssh -i "a b\c"'; git config url.x.insteadOf 'y # z'; git config http.https://a.b/.proxy p`)
+	m := open(t, worktree.Options{Repo: repo})
+	p := acquire(t, m, worktree.Clone)
+	begin(t, p, worktree.Work{ID: "one"})
+	const list = `git config --includes --get-regexp '^(credential|core.sshcommand|url|http|user)' | sort`
+	if want, got := sh(t, repo, list), sh(t, p.Root(), list); got != want {
+		t.Errorf("the clone has\n%s\nwant\n%s", got, want)
+	}
+	end(t, p)
+	sh(t, repo, `git config user.name Other; echo '*.gen' >>.git/info/exclude`)
+	begin(t, p, worktree.Work{ID: "two"})
+	write(t, filepath.Join(p.Root(), "a.gen"), "generated\n")
+	if got := sh(t, p.Root(), "git config user.name; git status --short"); got != "Other" {
+		t.Errorf("the clone has %s", got)
+	}
+}

@@ -281,7 +281,7 @@ func (s *salvage) elsewhere(ctx context.Context, from source) ([]string, error) 
 	}
 	var prefixes []string
 	for _, u := range urls {
-		name, url, _ := cutNewline(u)
+		name, url, _ := strings.Cut(u, "\n")
 		name = strings.TrimSuffix(strings.TrimPrefix(name, "remote."), ".url")
 		if onNetwork(url) {
 			prefixes = append(prefixes, "refs/remotes/"+name+"/")

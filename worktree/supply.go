@@ -37,6 +37,13 @@ func (p *Place) copySparse(ctx context.Context) error {
 	if p.m.names.top == "" {
 		return nil
 	}
+	if err := p.makeSparse(ctx); err != nil {
+		return err
+	}
+	return p.noteFiles("config.worktree", "info/sparse-checkout")
+}
+
+func (p *Place) makeSparse(ctx context.Context) error {
 	from, to := filepath.Join(p.m.names.gitDir, "info", "sparse-checkout"), filepath.Join(p.gitDir, "info", "sparse-checkout")
 	want, err := readIfThere(from)
 	if err != nil {
@@ -63,12 +70,8 @@ func (p *Place) copySparse(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		scope := "--local"
-		if p.kind == Worktree {
-			scope = "--worktree"
-		}
 		for name, value := range map[string]bool{"core.sparseCheckout": true, "core.sparseCheckoutCone": cone} {
-			if _, err := p.repo.Run(ctx, "config", scope, name, fmt.Sprint(value)); err != nil {
+			if _, err := p.repo.Run(ctx, "config", "--worktree", name, fmt.Sprint(value)); err != nil {
 				return err
 			}
 		}
@@ -289,9 +292,6 @@ func (m *Manager) endIfStale(ctx context.Context, name string, kind Kind) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	if err := p.repairLink(); err != nil {
-		return err
-	}
 	_, err = p.end(ctx)
 	return err
 }
