@@ -33,7 +33,7 @@ func (p *Place) Begin(ctx context.Context, w Work) error {
 	if err := p.copyConfig(ctx); err != nil {
 		return err
 	}
-	if err := p.repair(); err != nil {
+	if err := p.repair(ctx); err != nil {
 		return err
 	}
 	if !p.tidy {

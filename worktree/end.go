@@ -63,10 +63,13 @@ func (p *Place) endWith(ctx context.Context, s *salvage) (Result, error) {
 	if w != nil {
 		res.Branch, res.Base = strings.TrimPrefix(w.Branch, "refs/heads/"), w.Base
 	}
-	if err := p.repair(); err != nil {
+	if err := p.repair(ctx); err != nil {
 		return res, err
 	}
 	if err := errors.Join(p.unlock(), p.finishRemoval()); err != nil {
+		return res, err
+	}
+	if err := s.ownRepository(ctx); err != nil {
 		return res, err
 	}
 	if err := p.m.clearHalfMade(ctx, p.name); err != nil { // an agent may have made worktrees too

@@ -146,7 +146,8 @@ func (p *Place) findWorktree() error {
 	return fmt.Errorf("%w: no git folder has a mark for it", ErrNotOurs)
 }
 
-// repairLink makes the .git file of a worktree what it is to be.
+// repairLink makes the .git file of a worktree what it is to be. A folder may have
+// work in it, and stays.
 func (p *Place) repairLink() error {
 	if p.kind == Clone {
 		return nil
@@ -157,8 +158,12 @@ func (p *Place) repairLink() error {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
+	case fi.IsDir():
+		return nil
 	case !fi.Mode().IsRegular():
-		return fmt.Errorf("%s is not the link to the repository that it was: move it away", link)
+		if err := os.Remove(link); err != nil {
+			return err
+		}
 	default:
 		text, err := os.ReadFile(link)
 		if err != nil || strings.TrimSpace(string(text)) == want {

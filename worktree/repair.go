@@ -18,7 +18,11 @@ import (
 // in it, before git runs there: so that nothing that an agent has set hides its work
 // from us, or comes to the next. Where the folder or its git folder has become
 // another's, or a link to one, nothing is touched.
-func (p *Place) repair() error {
+func (p *Place) repair(ctx context.Context) error {
+	again, err := p.remakeClone(ctx)
+	if err != nil {
+		return err
+	}
 	if _, err := readMark(p.gitDir, p.root); err != nil {
 		return fmt.Errorf("%s is not the place any more that it was, and is left alone; move it away: %w", p.root, err)
 	}
@@ -42,7 +46,84 @@ func (p *Place) repair() error {
 			return err
 		}
 	}
-	return errors.Join(p.writeFiles(), p.repairLink())
+	if err := errors.Join(p.writeFiles(), p.repairLink()); err != nil {
+		return err
+	}
+	if again {
+		return p.fetchFirm(ctx)
+	}
+	if p.ownRepository() {
+		p.tidy = false
+	}
+	return nil
+}
+
+// remakeClone makes the git folder of a clone ours again where somebody has removed
+// it, also if they have made another. It has no commit of the person's then.
+func (p *Place) remakeClone(ctx context.Context) (again bool, err error) {
+	if fi, err := os.Lstat(p.root); p.kind != Clone || err != nil || !fi.IsDir() {
+		return false, nil
+	}
+	if _, err := os.Lstat(p.gitDir); errors.Is(err, fs.ErrNotExist) {
+		if _, err := p.m.quiet(p.m.git.In(p.root)).Run(ctx, "init", "--quiet", "--template="); err != nil {
+			return false, err
+		}
+	}
+	if _, err := readMark(p.gitDir, p.root); !errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	p.m.log.WarnContext(ctx, "somebody has removed the git folder of a clone", "place", p.name)
+	p.tidy = false
+	return true, p.writeMark()
+}
+
+// fetchFirm brings a commit into a clone for HEAD to be at.
+func (p *Place) fetchFirm(ctx context.Context) error {
+	at, err := p.firm(ctx)
+	if err == nil {
+		err = fetchCommit(ctx, p.repo, p.m.names.common, at)
+	}
+	return err
+}
+
+// ownRepository reports whether somebody has made the folder of a worktree a
+// repository of its own.
+func (p *Place) ownRepository() bool {
+	fi, err := os.Lstat(filepath.Join(p.root, ".git"))
+	return err == nil && fi.IsDir() && p.kind == Worktree
+}
+
+// ownRepository keeps what is in such a repository, and makes the place a worktree
+// of the person's again.
+func (s *salvage) ownRepository(ctx context.Context) error {
+	if !s.p.ownRepository() {
+		return nil
+	}
+	c := s.p.checkout()
+	b, err := c.below(ctx, "")
+	if err != nil {
+		return err
+	}
+	if err := unlock(b.gitDir); err != nil {
+		return err
+	}
+	v, err := b.look(ctx)
+	if err != nil {
+		return err
+	}
+	src := source{checkout: b, name: "."}
+	if !v.clean() {
+		if err := s.files(ctx, src, v, "files of the repository that was made of the place"); err != nil {
+			return err
+		}
+	}
+	if err := s.history(ctx, src, v); err != nil {
+		return err
+	}
+	if err := c.discard(b.gitDir); err != nil {
+		return err
+	}
+	return s.p.repairLink()
 }
 
 // ownNames are of what a clone has in its git folder from one work to the next, or

@@ -135,3 +135,42 @@ func TestCloneHasSettings(t *testing.T) {
 		t.Errorf("the clone has %s", got)
 	}
 }
+
+// TestP6GitFolderOfThePlaceIsMadeAnew has an agent remove the git folder of its
+// place and begin another repository there: what was in that is kept, and the next
+// work is one of the person's repository.
+func TestP6GitFolderOfThePlaceIsMadeAnew(t *testing.T) {
+	const identity = "git config user.name a; git config user.email a@b.c; "
+	const initial = "git init -q -b mine; " + identity + "git add .; git commit -qm mine; echo secret >s; git add s; git commit -qm s; git rm -q s; git commit -qm gone"
+	for _, test := range []struct {
+		name, script string
+		kept         []string
+	}{
+		{"removed", "rm -rf .git", []string{"left"}},
+		{"made anew", "rm -rf .git; " + initial, []string{"left", "secret"}},
+		{"made anew, nothing committed", "rm -rf .git; git init -q; echo staged >t; git add t; echo changed >t", []string{"left", "changed", "staged"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			kinds(t, func(t *testing.T, kind worktree.Kind) {
+				repo := newRepo(t)
+				m := open(t, worktree.Options{Repo: repo})
+				p := acquire(t, m, kind)
+				for _, id := range []string{"one", "two"} {
+					begin(t, p, worktree.Work{ID: id})
+					if got := sh(t, p.Root(), "git status --short --branch; git rev-parse HEAD"); got != "## claude-pool/"+id+"\n"+sh(t, repo, "git rev-parse main") {
+						t.Errorf("%s begins with %s", id, got)
+					}
+					write(t, filepath.Join(p.Root(), "left"), "left\n")
+					sh(t, p.Root(), test.script)
+					end(t, p)
+					wantKept(t, repo, test.kept...)
+				}
+				release(t, p)
+				if removed := clean(t, m, worktree.CleanOptions{}); len(removed) == 0 || removed[0].Path != p.Root() {
+					t.Errorf("removed %v", removed)
+				}
+			})
+		})
+	}
+}

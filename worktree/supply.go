@@ -181,7 +181,7 @@ func (m *Manager) fillSubmodule(ctx context.Context, c checkout, path, origin, c
 		var from string
 		if from, err = m.whoHas(ctx, origin, commit); from != "" {
 			has = true // it need not be on a ref there
-			_, err = sub.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--upload-pack="+upload, from, "+"+commit+":refs/remotes/claude-pool/commit")
+			err = fetchCommit(ctx, sub.repo, from, commit)
 		}
 	}
 	switch {
@@ -209,6 +209,12 @@ func (m *Manager) whoHas(ctx context.Context, origin, commit string) (string, er
 		}
 	}
 	return "", nil
+}
+
+// fetchCommit brings a commit from another repository on this disk.
+func fetchCommit(ctx context.Context, r git.Repo, from, commit string) error {
+	_, err := r.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--upload-pack="+upload, from, "+"+commit+":refs/remotes/claude-pool/commit")
+	return err
 }
 
 func (m *Manager) warnOfSubmodule(ctx context.Context, path, commit string) {
