@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,7 +81,7 @@ func (c checkout) look(ctx context.Context) (view, error) {
 		return v, err
 	}
 	var warnings bytes.Buffer
-	fields, err := c.repo.Warnings(&warnings).Fields(ctx, "-c", "status.relativePaths=false", "status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--no-renames", "--ignore-submodules=none")
+	fields, err := c.repo.Warnings(&warnings).Fields(ctx, "-c", "status.relativePaths=false", "status", "--porcelain=v2", "-z", "--branch", "--no-ahead-behind", "--untracked-files=all", "--ignored=matching", "--no-renames", "--ignore-submodules=none")
 	if err != nil {
 		return v, err
 	}
@@ -89,10 +90,20 @@ func (c checkout) look(ctx context.Context) (view, error) {
 		line, _, _ := strings.Cut(warnings.String()[i:], "\n")
 		return v, fmt.Errorf("look at what is in %s: %s; make it readable", c.root, line)
 	}
+	var rules []string
 	for _, f := range fields {
+		if name, ok := strings.CutPrefix(f, "! "); ok {
+			if dir, file := path.Split(name); file == ".gitignore" && (dir == "" || tracked[path.Clean(dir)]) {
+				rules = append(rules, name)
+			}
+			continue
+		}
 		if err := v.add(f); err != nil {
 			return v, fmt.Errorf("look at what is in %s: %w", c.root, err)
 		}
+	}
+	if err := c.addSelfIgnored(ctx, &v, rules); err != nil {
+		return v, err
 	}
 	if v.states, err = c.findStates(); err != nil {
 		return v, err
@@ -101,6 +112,25 @@ func (c checkout) look(ctx context.Context) (view, error) {
 		return v, err
 	}
 	return v, c.findStrays(&v)
+}
+
+// addSelfIgnored takes for files like any others those .gitignore files that hide
+// themselves. Beside files of the commit they would hide what the next work writes;
+// where git tracks nothing they are of a folder that is meant to be passed over.
+func (c checkout) addSelfIgnored(ctx context.Context, v *view, rules []string) error {
+	if len(rules) == 0 {
+		return nil
+	}
+	fields, err := c.repo.Input(strings.NewReader(strings.Join(rules, "\x00")+"\x00")).Fields(ctx, "check-ignore", "--verbose", "-z", "--stdin")
+	if err != nil {
+		return err
+	}
+	for f := range slices.Chunk(fields, 4) { // file with the rule, line, rule, path
+		if len(f) == 4 && f[0] == f[3] {
+			v.entries = append(v.entries, entry{path: f[3], index: '?', tree: '?'})
+		}
+	}
+	return nil
 }
 
 // add takes in a line of git status.

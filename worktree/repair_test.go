@@ -174,3 +174,31 @@ func TestP6GitFolderOfThePlaceIsMadeAnew(t *testing.T) {
 		})
 	}
 }
+
+// TestP6RulesThatHideThemselves has an agent write a .gitignore that git ignores by
+// its own rule, as many tools do. It does not hide what the next writes.
+func TestP6RulesThatHideThemselves(t *testing.T) {
+	t.Parallel()
+	for _, leftover := range []worktree.Leftover{worktree.Commit, worktree.Keep} {
+		t.Run(string(leftover), func(t *testing.T) {
+			kinds(t, func(t *testing.T, kind worktree.Kind) {
+				repo := newRepo(t)
+				m := open(t, worktree.Options{Repo: repo, Leftover: leftover})
+				p := acquire(t, m, kind)
+				begin(t, p, worktree.Work{ID: "one"})
+				sh(t, p.Root(), `echo '*' >sub/.gitignore; echo hidden >sub/hidden; mkdir cache; echo '*' >cache/.gitignore; echo cached >cache/x`)
+				end(t, p)
+				begin(t, p, worktree.Work{ID: "two"})
+				wantKept(t, repo, "*", "hidden")
+				if got := sh(t, p.Root(), "cat cache/x; ls -A sub"); got != "cached\ndeep\ntwo" {
+					t.Errorf("the next finds %s", got)
+				}
+				write(t, filepath.Join(p.Root(), "sub/code"), "important\n")
+				if res := end(t, p); leftover == worktree.Commit && res.Files != 1 {
+					t.Errorf("%d files; want 1", res.Files)
+				}
+				wantKept(t, repo, "important")
+			})
+		})
+	}
+}
