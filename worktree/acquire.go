@@ -106,7 +106,7 @@ func (m *Manager) make(ctx context.Context, name string, kind Kind) (_ *Place, e
 		err = p.link(ctx, base)
 	}
 	if err != nil {
-		if _, none := readMark(p.gitDir, root); none == nil { // nobody has worked in it
+		if _, none := readMark(p.gitDir, root); p.gitDir != "" && none == nil { // nobody has worked in it
 			err = errors.Join(err, p.remove())
 		}
 		return nil, err
@@ -147,12 +147,39 @@ func (p *Place) furnish(ctx context.Context, base string) error {
 	return p.writeMark()
 }
 
-// clone makes a clone on this disk. Its origin is that of the repository.
+// clone makes a clone on this disk. Its origin is that of the repository. It is made
+// elsewhere, and is in its place only when it has a mark.
 func (p *Place) clone(ctx context.Context, base string) error {
-	m := p.m
-	if err := m.cloneQuietly(ctx, m.names.common, p.root, base); err != nil {
-		return err
+	dir := filepath.Join(p.m.home, newPrefix+p.name)
+	err := removeAll(dir)
+	if err == nil {
+		err = p.m.cloneQuietly(ctx, p.m.names.common, dir, base)
+	}
+	gitDir := filepath.Join(dir, ".git")
+	if err == nil {
+		err = noteHead(gitDir)
+	}
+	if err == nil {
+		err = writeJSON(filepath.Join(gitDir, markName), p.mark)
+	}
+	if err == nil {
+		err = os.Rename(dir, p.root)
+	}
+	if err != nil {
+		return errors.Join(err, removeAll(dir))
 	}
 	p.gitDir = filepath.Join(p.root, ".git")
 	return p.furnish(ctx, base)
+}
+
+// noteHead has git note where HEAD has been, also where it would not.
+func noteHead(gitDir string) error {
+	if err := os.MkdirAll(filepath.Join(gitDir, "logs"), 0o777); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(gitDir, "logs", "HEAD"), os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }

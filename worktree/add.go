@@ -16,7 +16,8 @@ import (
 	"github.com/claudepool/claudepool/internal/git"
 )
 
-// newPrefix begins the names of git folders of worktrees that are being made.
+// newPrefix begins the names of git folders of worktrees, and of clones, that are
+// being made.
 const newPrefix = "claudepool-new-"
 
 // beingMade is why nobody may prune a worktree yet.

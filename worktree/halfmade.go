@@ -36,7 +36,33 @@ func (m *Manager) clearHalfMade(ctx context.Context, mine string) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.clearClones(ctx))...)
+}
+
+// clearClones removes clones that were being made when the program was killed.
+func (m *Manager) clearClones(ctx context.Context) error {
+	entries, err := os.ReadDir(m.home)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name, ok := strings.CutPrefix(e.Name(), newPrefix)
+		if _, _, known := parseName(name); !ok || !known {
+			continue
+		}
+		lock, err := m.tryLock(ctx, name)
+		if errors.Is(err, filelock.ErrLocked) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(removeAll(filepath.Join(m.home, e.Name())), lock.Unlock())
+		}
+		if err != nil {
+			return err
+		}
+		m.log.WarnContext(ctx, "removed a clone that was half made", "place", name)
+	}
+	return nil
 }
 
 func (m *Manager) clearOne(ctx context.Context, dir string, in []string, mine string) (err error) {

@@ -177,7 +177,9 @@ func (m *Manager) pin(gitDir, top string) git.Repo {
 
 // quiet returns git without what the person's configuration adds for people.
 func (m *Manager) quiet(r git.Repo) git.Repo {
-	// A watcher may be wrong about files, and housekeeping takes time.
+	// A watcher may be wrong about files, and housekeeping takes time. What is read
+	// of git is to be as it is where nothing is set, and the disk is no network.
+	r = r.Config("protocol.file.allow", "always").Config("i18n.logOutputEncoding", "UTF-8").Config("log.showSignature", "false").Config("push.pushOption", "")
 	r = r.Config("core.fsmonitor", "false").Config("gc.auto", "0").Config("maintenance.auto", "false").
 		Config("submodule.recurse", "false").Config("fetch.prune", "false").Config("commit.gpgSign", "false").Config("advice.detachedHead", "false")
 	if !m.lfs {

@@ -74,7 +74,7 @@ func (p *Place) remakeClone(ctx context.Context) (again bool, err error) {
 	}
 	p.m.log.WarnContext(ctx, "somebody has removed the git folder of a clone", "place", p.name)
 	p.tidy = false
-	return true, p.writeMark()
+	return true, errors.Join(noteHead(p.gitDir), p.writeMark())
 }
 
 // fetchFirm brings a commit into a clone for HEAD to be at.

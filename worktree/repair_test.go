@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -199,6 +200,58 @@ func TestP6RulesThatHideThemselves(t *testing.T) {
 				}
 				wantKept(t, repo, "important")
 			})
+		})
+	}
+}
+
+// TestCloneThatWasNotFinished has the making of a clone fail, and be killed: nothing
+// of it stays.
+func TestCloneThatWasNotFinished(t *testing.T) {
+	repo, home, bin := newRepo(t), filepath.Join(realTemp(t), "home"), realTemp(t)
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Skip("needs git: ", err)
+	}
+	path := os.Getenv("PATH")
+	write(t, filepath.Join(bin, "git"), "#!/bin/sh\ncase \" $* \" in *' remote remove '*) exit 9;; esac\nexec "+git+" \"$@\"\n")
+	if err := os.Chmod(filepath.Join(bin, "git"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+path)
+	m := open(t, worktree.Options{Repo: repo, Home: home})
+	if _, err := m.Acquire(t.Context(), worktree.Clone); err == nil {
+		t.Error("no error")
+	}
+	t.Setenv("PATH", path)
+	sh(t, home, `mkdir -p "$(echo */)claudepool-new-clone-1/.git"`)
+	m = open(t, worktree.Options{Repo: repo, Home: home})
+	if got := sh(t, home, "find . -name '*clone-1'"); got != "" {
+		t.Errorf("there is still %s", got)
+	}
+	p := acquire(t, m, worktree.Clone)
+	if p.Name() != "clone-1" {
+		t.Errorf("the place is %s", p.Name())
+	}
+}
+
+// TestP6KeepsWhateverIsSet has the person have settings that stand in the way of
+// what is kept.
+func TestP6KeepsWhateverIsSet(t *testing.T) {
+	for _, set := range [][2]string{{"protocol.file.allow", "never"}, {"push.pushOption", "ci.skip"}, {"i18n.logOutputEncoding", "utf-16"}, {"log.showSignature", "true"}, {"core.logAllRefUpdates", "false"}} {
+		t.Run(set[0], func(t *testing.T) {
+			t.Setenv("GIT_CONFIG_COUNT", "1")
+			t.Setenv("GIT_CONFIG_KEY_0", set[0])
+			t.Setenv("GIT_CONFIG_VALUE_0", set[1])
+			repo := newRepo(t)
+			for _, kind := range []worktree.Kind{worktree.Worktree, worktree.Clone} {
+				p := acquire(t, open(t, worktree.Options{Repo: repo}), kind)
+				begin(t, p, worktree.Work{ID: string(kind)})
+				sh(t, p.Root(), "echo dropped-"+string(kind)+" >d; git add d; git commit -qm d; git reset -q --hard HEAD~1; echo left-"+string(kind)+" >l")
+				if res := end(t, p); res.Files != 1 || res.Total != 1 {
+					t.Errorf("%s: %+v", kind, res)
+				}
+				wantKept(t, repo, "dropped-"+string(kind), "left-"+string(kind))
+			}
 		})
 	}
 }
