@@ -127,8 +127,10 @@ func (r Repo) WithoutHooks() Repo { return r.Config("core.hooksPath", os.DevNull
 func (r Repo) Apart() Repo { r.apart = true; return r }
 
 // endGrace is how long git may take to end when its context has: it is asked
-// first, so that it removes its lock files.
-const endGrace = 5 * time.Second
+// first, so that it removes its lock files. outputGrace is how long what it has left
+// running is waited for when it has ended by itself, which may have its output open
+// for ever.
+const endGrace, outputGrace = 5 * time.Second, time.Second
 
 // Run runs a command and returns what it prints, without the line feed at the end.
 // The error is an [*Error] if git ran and failed, or the cause of ctx if that has
@@ -144,8 +146,11 @@ func (r Repo) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, r.g.path, append(slices.Clone(r.args), args...)...)
 	cmd.Dir, cmd.Stdin = r.dir, r.stdin
 	cmd.Env = append(Environ(), r.env...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = endGrace
+	cmd.WaitDelay = outputGrace
+	cmd.Cancel = func() error {
+		cmd.WaitDelay = endGrace
+		return cmd.Process.Signal(os.Interrupt)
+	}
 	if r.apart {
 		cmd.SysProcAttr = apart()
 	}
@@ -200,7 +205,7 @@ func (r Repo) once(ctx context.Context, args []string) ([]byte, error) {
 	}
 	err := cmd.Run()
 	switch {
-	case err == nil:
+	case err == nil || errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success():
 		return out.Bytes(), nil
 	case ctx.Err() != nil:
 		return out.Bytes(), context.Cause(ctx)
@@ -278,7 +283,7 @@ func Environ() []string {
 		name, _, _ := strings.Cut(v, "=")
 		// Identities and SSH commands are the person's own choice.
 		kept := strings.HasPrefix(name, "GIT_AUTHOR_") || strings.HasPrefix(name, "GIT_COMMITTER_") || strings.HasPrefix(name, "GIT_SSH") ||
-			strings.HasPrefix(name, "GIT_CONFIG") || strings.HasPrefix(name, "GIT_SSL") || name == "GIT_ASKPASS" || name == "GIT_EXEC_PATH"
+			strings.HasPrefix(name, "GIT_CONFIG_") || strings.HasPrefix(name, "GIT_SSL") || name == "GIT_ASKPASS" || name == "GIT_EXEC_PATH"
 		return strings.HasPrefix(name, "GIT_") && !kept || name == "LANGUAGE" || strings.HasPrefix(name, "LC_")
 	})
 	return append(env, "LC_ALL=C.UTF-8", "GIT_TERMINAL_PROMPT=0", "GIT_EDITOR=true", "GIT_SEQUENCE_EDITOR=true", "GIT_MERGE_AUTOEDIT=no")
