@@ -18,7 +18,8 @@ import (
 // recovery refs, and the place is made clean for the next. Everything that works
 // in the place must have ended; it may have been killed at any moment.
 //
-// Ignored files are not work. They stay in the place, and go with it.
+// Ignored files are not work. They stay in the place, and go with it, as do folders
+// with nothing in them, pipes and the like.
 func (p *Place) End(ctx context.Context) (Result, error) {
 	leave, err := p.enter()
 	if err != nil {

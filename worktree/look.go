@@ -102,6 +102,15 @@ func (c checkout) look(ctx context.Context) (view, error) {
 			return v, fmt.Errorf("look at what is in %s: %w", c.root, err)
 		}
 	}
+	if v.ref == "refs/heads/(detached)" { // also a branch can be called that
+		text, err := os.ReadFile(filepath.Join(c.gitDir, "HEAD"))
+		if err != nil {
+			return v, err
+		}
+		if strings.TrimSpace(string(text)) != "ref: "+v.ref {
+			v.ref = ""
+		}
+	}
 	if err := c.addSelfIgnored(ctx, &v, rules); err != nil {
 		return v, err
 	}
@@ -151,7 +160,7 @@ func (v *view) add(line string) error {
 		switch {
 		case name == "branch.oid" && value != "(initial)":
 			v.head = value
-		case name == "branch.head" && value != "(detached)":
+		case name == "branch.head":
 			v.ref = "refs/heads/" + value
 		}
 	case '?':

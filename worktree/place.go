@@ -51,7 +51,8 @@ func (p *Place) Kind() Kind { return p.kind }
 func (p *Place) Root() string { return p.root }
 
 // Dir returns the folder to work in: that below Root which [Options].Repo is below
-// the top of the person's checkout.
+// the top of the person's checkout. It is there, and in the place, once [Place.Begin]
+// has succeeded, also where the commit does not have it.
 func (p *Place) Dir() string { return filepath.Join(p.root, p.m.names.prefix) }
 
 // mark is what a place has in its git folder. It says that the place is ours, and

@@ -255,3 +255,57 @@ func TestP6KeepsWhateverIsSet(t *testing.T) {
 		})
 	}
 }
+
+// TestDirIsInThePlace has work begin where the folder to work in is not there, and
+// where it is a link that leads out.
+func TestDirIsInThePlace(t *testing.T) {
+	t.Parallel()
+	repo := newRepo(t)
+	sh(t, repo, `git checkout -q -b without; git rm -qr sub; git commit -qm without; git checkout -q -b link; ln -s "$PWD" sub; git add sub; git commit -qm link; git checkout -q main`)
+	m := open(t, worktree.Options{Repo: filepath.Join(repo, "sub")})
+	p := acquire(t, m, worktree.Worktree)
+	begin(t, p, worktree.Work{ID: "one", Base: "without"})
+	if fi, err := os.Stat(p.Dir()); err != nil || !fi.IsDir() {
+		t.Errorf("the folder to work in: %v", err)
+	}
+	end(t, p)
+	if err := p.Begin(t.Context(), worktree.Work{ID: "two", Base: "link"}); err == nil {
+		t.Error("work begins outside of its place")
+	}
+	begin(t, p, worktree.Work{ID: "three"})
+}
+
+// TestBranchWithAStrangeName has an agent work on a branch that is called as git
+// calls none.
+func TestBranchWithAStrangeName(t *testing.T) {
+	t.Parallel()
+	kinds(t, func(t *testing.T, kind worktree.Kind) {
+		repo := newRepo(t)
+		p := acquire(t, open(t, worktree.Options{Repo: repo}), kind)
+		begin(t, p, worktree.Work{ID: "one"})
+		sh(t, p.Root(), "git checkout -q -b '(detached)'; echo c >c; git add c; git commit -qm c")
+		end(t, p)
+		if got := sh(t, p.Root(), "git symbolic-ref -q HEAD || echo none"); got != "none" {
+			t.Errorf("HEAD stays on %s", got)
+		}
+		begin(t, p, worktree.Work{ID: "two"})
+		end(t, p)
+		wantKept(t, repo, "c")
+	})
+}
+
+// TestSubmoduleWithNothingInside has an agent leave folders without a file where a
+// submodule was.
+func TestSubmoduleWithNothingInside(t *testing.T) {
+	t.Parallel()
+	inner, repo := newRepo(t), newRepo(t)
+	sh(t, repo, `git -c protocol.file.allow=always submodule add -q "`+inner+`" inner; git commit -qm inner`)
+	p := acquire(t, open(t, worktree.Options{Repo: repo}), worktree.Worktree)
+	begin(t, p, worktree.Work{ID: "one"})
+	sh(t, p.Root(), `rm -rf inner; mkdir -p inner/build/deep; mkfifo inner/pipe`)
+	end(t, p)
+	begin(t, p, worktree.Work{ID: "two"})
+	if got := sh(t, p.Root(), "cat inner/file; ls inner | grep -e build -e pipe || :"); got != "one" {
+		t.Errorf("the submodule has %s", got)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 )
 
@@ -31,9 +30,6 @@ func (p *Place) setUp(ctx context.Context) error {
 	command := p.m.o.Setup
 	if len(command) == 0 {
 		return nil
-	}
-	if err := os.MkdirAll(p.Dir(), 0o755); err != nil { // the base may not have it
-		return err
 	}
 	output, failure, err := runCommand(ctx, p.Dir(), command, p.m.o.SetupTimeout)
 	if err = errors.Join(failure, err); err != nil {

@@ -91,6 +91,33 @@ func (s *salvage) strays(ctx context.Context, from source, v view) (changed bool
 	return true, nil
 }
 
+// removeNothings removes from a folder what is never kept, for there is nothing in
+// it: empty folders, pipes and the like.
+func removeNothings(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		full := filepath.Join(dir, e.Name())
+		switch {
+		case e.IsDir():
+			if err = removeNothings(full); err == nil {
+				err = removeEmpty(dir, full)
+			}
+		case !e.Type().IsRegular() && e.Type()&fs.ModeSymlink == 0:
+			err = os.Remove(full)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // linkAbove returns the folder of the gitlink that a path is in. It stays when it
 // is empty, as git makes it.
 func linkAbove(root string, v view, path string) string {

@@ -29,7 +29,34 @@ func (p *Place) supply(ctx context.Context) error {
 	if err := p.copyIgnored(ctx); err != nil {
 		return fmt.Errorf("copy ignored files: %w", err)
 	}
+	if err := p.makeDir(); err != nil {
+		return err
+	}
 	return p.setUp(ctx)
+}
+
+// makeDir makes the folder to work in, which the base may not have, or may have as a
+// link that leads out of the place.
+func (p *Place) makeDir() error {
+	if p.m.names.prefix == "" { // of a bare repository
+		return nil
+	}
+	root, err := os.OpenRoot(p.root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	fi, err := root.Stat(p.m.names.prefix)
+	if errors.Is(err, os.ErrNotExist) {
+		return root.MkdirAll(p.m.names.prefix, 0o755)
+	}
+	if err == nil && !fi.IsDir() {
+		err = errors.New("it is no folder")
+	}
+	if err != nil {
+		return fmt.Errorf("the folder to work in, %s, is not in the place: %w", p.Dir(), err)
+	}
+	return nil
 }
 
 // copySparse gives the place the sparse checkout of the person's, or none.
@@ -157,6 +184,9 @@ func (m *Manager) fillSubmodule(ctx context.Context, c checkout, path, origin, c
 		}
 		head, err := theirs.Run(ctx, "rev-parse", "--verify", "HEAD^{commit}")
 		if err != nil {
+			return err
+		}
+		if err := removeNothings(root); err != nil {
 			return err
 		}
 		if err := m.cloneQuietly(ctx, origin, root, head); err != nil {
