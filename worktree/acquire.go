@@ -52,7 +52,7 @@ func (m *Manager) Acquire(ctx context.Context, kind Kind) (*Place, error) {
 
 // adopt takes a place that is there. It returns ErrLocked when somebody has it.
 func (m *Manager) adopt(ctx context.Context, name string, kind Kind) (_ *Place, err error) {
-	p, lock, err := m.lockToEnd(ctx, name, kind)
+	p, lock, err := m.lockToEnd(ctx, name, kind, spareNone)
 	if err != nil {
 		return nil, err
 	}

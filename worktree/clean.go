@@ -68,7 +68,8 @@ func (m *Manager) Clean(ctx context.Context, o CleanOptions) ([]Removal, error) 
 
 // cleanPlace removes a place if nobody has it.
 func (m *Manager) cleanPlace(ctx context.Context, name string, kind Kind, o CleanOptions) (_ *Removal, err error) {
-	p, lock, err := m.lockToEnd(ctx, name, kind)
+	used := func(p *Place) bool { return time.Since(p.mark.Used) < o.Unused }
+	p, lock, err := m.lockToEnd(ctx, name, kind, func(p *Place) bool { return o.DryRun || used(p) })
 	if errors.Is(err, ErrNotOurs) {
 		m.log.InfoContext(ctx, "not removed", "error", err)
 		return nil, nil
@@ -77,8 +78,7 @@ func (m *Manager) cleanPlace(ctx context.Context, name string, kind Kind, o Clea
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	idle := time.Since(p.mark.Used)
-	if idle < o.Unused {
+	if used(p) {
 		return nil, nil
 	}
 	r := &Removal{Path: p.root, Why: "nobody has it"}
@@ -94,9 +94,7 @@ func (m *Manager) cleanPlace(ctx context.Context, name string, kind Kind, o Clea
 	}
 	s := p.newSalvage()
 	if s.k.dry = o.DryRun; o.DryRun {
-		if err = p.unlock(); err == nil {
-			err = s.foresee(ctx, p.checkout())
-		}
+		err = s.foresee(ctx)
 	} else {
 		_, err = p.endWith(ctx, s)
 	}

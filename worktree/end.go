@@ -67,7 +67,7 @@ func (p *Place) endWith(ctx context.Context, s *salvage) (Result, error) {
 	if err := p.repair(ctx); err != nil {
 		return res, err
 	}
-	if err := errors.Join(p.unlock(), p.finishRemoval()); err != nil {
+	if err := errors.Join(p.unlock(ctx), p.finishRemoval()); err != nil {
 		return res, err
 	}
 	if err := s.ownRepository(ctx); err != nil {

@@ -154,6 +154,9 @@ func within(dir, p string) bool {
 func (m *Manager) markHome(dir string) error {
 	path := filepath.Join(dir, markName)
 	text, err := os.ReadFile(path)
+	if err == nil && len(text) == 0 { // the machine has lost its power
+		return writeJSON(path, homeMark{markVersion, m.names.common})
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
@@ -176,7 +179,8 @@ func (m *Manager) markHome(dir string) error {
 	return nil
 }
 
-// writeJSON replaces a file, so that a reader sees the old text or the new one.
+// writeJSON replaces a file, so that a reader sees the old text or the new one, also
+// after the machine has lost its power.
 func writeJSON(path string, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -187,7 +191,7 @@ func writeJSON(path string, v any) error {
 		return err
 	}
 	_, err = f.Write(append(text, '\n'))
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	if err := os.Rename(f.Name(), path); err != nil {

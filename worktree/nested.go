@@ -14,7 +14,7 @@ import (
 	"github.com/claudepool/claudepool/internal/git"
 )
 
-// errBroken: a folder has a .git that git does not take for a repository.
+// brokenError: a folder has a .git that git does not take for a repository.
 type brokenError struct {
 	dir string
 	err error

@@ -232,8 +232,9 @@ func (m *Manager) tryLock(ctx context.Context, name string) (lock *filelock.Lock
 }
 
 // lockToEnd takes the lock of a place if nobody has it, to end what was left open
-// there. Nobody ever sees it locked without that being written down.
-func (m *Manager) lockToEnd(ctx context.Context, name string, kind Kind) (p *Place, lock *filelock.Lock, err error) {
+// there, unless it is to be spared. Nobody ever sees it locked without that being
+// written down.
+func (m *Manager) lockToEnd(ctx context.Context, name string, kind Kind, spare func(*Place) bool) (p *Place, lock *filelock.Lock, err error) {
 	door, err := m.waitLock(ctx, "door.lock")
 	if err != nil {
 		return nil, nil, err
@@ -243,7 +244,7 @@ func (m *Manager) lockToEnd(ctx context.Context, name string, kind Kind) (p *Pla
 		return nil, nil, err
 	}
 	p, err = m.find(name, kind)
-	if err == nil && p.mark.Work != nil && !p.mark.Work.Ending {
+	if err == nil && p.mark.Work != nil && !p.mark.Work.Ending && !spare(p) {
 		p.mark.Work.Ending = true
 		err = p.writeMark()
 	}
@@ -252,6 +253,8 @@ func (m *Manager) lockToEnd(ctx context.Context, name string, kind Kind) (p *Pla
 	}
 	return p, lock, nil
 }
+
+func spareNone(*Place) bool { return false }
 
 // waitLock takes a lock that everybody has for a short time only.
 func (m *Manager) waitLock(ctx context.Context, file string) (*filelock.Lock, error) {

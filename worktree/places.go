@@ -73,9 +73,7 @@ func (m *Manager) info(ctx context.Context, name string, kind Kind) (PlaceInfo, 
 	}
 	s := p.newSalvage()
 	s.k.dry = true
-	c := p.checkout()
-	c.passive, c.repo = true, c.repo.With("GIT_OPTIONAL_LOCKS=0")
-	err = s.foresee(ctx, c)
+	err = s.foresee(ctx)
 	if ctx.Err() != nil {
 		return info, context.Cause(ctx)
 	}
@@ -98,8 +96,10 @@ func (m *Manager) taken(ctx context.Context, name string) (bool, error) {
 	return false, lock.Unlock()
 }
 
-// foresee finds out what would be kept if the place were cleaned, and keeps nothing.
-func (s *salvage) foresee(ctx context.Context, c checkout) error {
+// foresee finds out what would be kept if the place were cleaned. It changes nothing.
+func (s *salvage) foresee(ctx context.Context) error {
+	c := s.p.checkout()
+	c.passive, c.repo = true, c.repo.With("GIT_OPTIONAL_LOCKS=0")
 	v, err := c.look(ctx)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/claudepool/claudepool/worktree"
 )
@@ -307,5 +308,61 @@ func TestSubmoduleWithNothingInside(t *testing.T) {
 	begin(t, p, worktree.Work{ID: "two"})
 	if got := sh(t, p.Root(), "cat inner/file; ls inner | grep -e build -e pipe || :"); got != "one" {
 		t.Errorf("the submodule has %s", got)
+	}
+}
+
+// TestLocksThatStay has an agent leave locks in its git folder, and somebody one of
+// the branch in the person's repository.
+func TestLocksThatStay(t *testing.T) {
+	t.Parallel()
+	kinds(t, func(t *testing.T, kind worktree.Kind) {
+		repo := newRepo(t)
+		p := acquire(t, open(t, worktree.Options{Repo: repo}), kind)
+		begin(t, p, worktree.Work{ID: "one"})
+		write(t, filepath.Join(p.Root(), "new"), "new\n")
+		sh(t, p.Root(), `cd "$(git rev-parse --git-dir)"; mkdir -p info; touch info/sparse-checkout.lock config.worktree.lock index.lock HEAD.lock`)
+		sh(t, repo, "touch .git/refs/heads/claude-pool/one.lock")
+		end(t, p)
+		wantKept(t, repo, "new")
+		begin(t, p, worktree.Work{ID: "two"})
+		if got := sh(t, p.Root(), `find "$(git rev-parse --git-dir)" -name '*.lock'`); got != "" {
+			t.Errorf("there is still %s", got)
+		}
+	})
+}
+
+// TestDryRunEndsNothing has a clean-up that removes nothing leave open work as it is.
+func TestDryRunEndsNothing(t *testing.T) {
+	t.Parallel()
+	for _, o := range []worktree.CleanOptions{{DryRun: true}, {Unused: time.Hour}} {
+		repo, home := newRepo(t), filepath.Join(realTemp(t), "home")
+		m := open(t, worktree.Options{Repo: repo, Home: home})
+		p := acquire(t, m, worktree.Clone)
+		begin(t, p, worktree.Work{ID: "one"})
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(filepath.Join(p.Root(), ".git", "claudepool.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		clean(t, open(t, worktree.Options{Repo: repo, Home: home}), o)
+		if now, err := os.ReadFile(filepath.Join(p.Root(), ".git", "claudepool.json")); err != nil || string(now) != string(before) {
+			t.Errorf("%+v: the mark is %s, %v", o, now, err)
+		}
+	}
+}
+
+// TestMarkThatIsEmpty opens a home whose mark has not been written to the disk.
+func TestMarkThatIsEmpty(t *testing.T) {
+	t.Parallel()
+	repo, home := newRepo(t), filepath.Join(realTemp(t), "home")
+	p := acquire(t, open(t, worktree.Options{Repo: repo, Home: home}), worktree.Worktree)
+	release(t, p)
+	if err := os.Truncate(filepath.Join(filepath.Dir(p.Root()), "claudepool.json"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if again := acquire(t, open(t, worktree.Options{Repo: repo, Home: home}), worktree.Worktree); again.Root() != p.Root() {
+		t.Errorf("the place is %s; want %s", again.Root(), p.Root())
 	}
 }

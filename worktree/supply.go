@@ -323,7 +323,7 @@ func (m *Manager) endStaleIn(ctx context.Context, name string, kind Kind, id str
 }
 
 func (m *Manager) endIfStale(ctx context.Context, name string, kind Kind) (err error) {
-	p, lock, err := m.lockToEnd(ctx, name, kind)
+	p, lock, err := m.lockToEnd(ctx, name, kind, spareNone)
 	if err != nil {
 		return err
 	}
