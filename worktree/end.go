@@ -367,7 +367,7 @@ func (p *Place) detach(ctx context.Context, v view) error {
 		}
 	}
 	if p.kind == Clone {
-		if err := p.deleteRefs(ctx); err != nil {
+		if err := errors.Join(p.deleteRefs(ctx), p.deepen(ctx)); err != nil {
 			return err
 		}
 	} else if p.source().hasOwnRefs() {

@@ -86,6 +86,20 @@ func (p *Place) fetchFirm(ctx context.Context) error {
 	return err
 }
 
+// deepen brings into a clone that was made shallow the history that the person's
+// repository has.
+func (p *Place) deepen(ctx context.Context) error {
+	have, err := readIfThere(filepath.Join(p.gitDir, "shallow"))
+	if err != nil || have == nil {
+		return err
+	}
+	if theirs, err := readIfThere(filepath.Join(p.m.names.common, "shallow")); err != nil || string(theirs) == string(have) {
+		return err
+	}
+	_, err = p.repo.Run(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--unshallow", p.m.names.common)
+	return err
+}
+
 // ownRepository reports whether somebody has made the folder of a worktree a
 // repository of its own.
 func (p *Place) ownRepository() bool {

@@ -366,3 +366,19 @@ func TestMarkThatIsEmpty(t *testing.T) {
 		t.Errorf("the place is %s; want %s", again.Root(), p.Root())
 	}
 }
+
+// TestCloneMadeShallow has an agent make its clone shallow. The next has all history.
+func TestCloneMadeShallow(t *testing.T) {
+	t.Parallel()
+	repo, up := newRepo(t), newRepo(t)
+	sh(t, up, "for i in 1 2 3; do git commit -q --allow-empty -m $i; done")
+	sh(t, repo, "git remote add origin 'file://"+up+"'; git fetch -q; git reset -q --hard origin/main")
+	p := acquire(t, open(t, worktree.Options{Repo: repo}), worktree.Clone)
+	begin(t, p, worktree.Work{ID: "one"})
+	sh(t, p.Root(), "git fetch -q --depth 1 origin main; echo c >c; git add c; git commit -qm c; test -s .git/shallow")
+	end(t, p)
+	begin(t, p, worktree.Work{ID: "two"})
+	if got := sh(t, p.Root(), "git rev-list --count HEAD"); got != "4" {
+		t.Errorf("the next finds %s commits; want 4", got)
+	}
+}
