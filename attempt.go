@@ -66,6 +66,9 @@ type attempt struct {
 	partial *tail        // the end of the answer, for the step of a chain
 	given   []string     // messages that are in it
 
+	usable bool // the slot's process can be used again
+	rested bool // it has forgotten the task, holds its session, or has ended
+
 	place   *worktree.Place  // while work is open in it
 	written *worktree.Result // what came of that
 	marked  []string         // files with conflicts that it was to resolve
@@ -125,21 +128,23 @@ func (a *attempt) alive(phase *string) {
 	a.phase.Store(phase)
 }
 
-// run executes the attempt and settles it. It reports whether the slot's
-// process can be reset and used again, and whether it died by itself.
-func (a *attempt) run() (usable, crashed bool) {
+// run executes the attempt and settles it. It reports whether the slot's process
+// died by itself.
+func (a *attempt) run() (crashed bool) {
 	var watch sync.WaitGroup
 	stop := make(chan struct{})
 	watch.Go(func() { a.watch(stop) })
 	from, res, err := a.execute()
 	alive := a.s.agent != nil && !isDone(a.s.agent)
 	crashed = err != nil && a.prompt && a.ctx.Err() == nil
-	usable = alive && (err == nil || !a.prompt || a.ctx.Err() != nil && errors.Is(err, context.Cause(a.ctx)))
-	if a.place != nil && !usable {
-		a.s.discard() // or it would write on
-	}
+	a.usable = alive && (err == nil || !a.prompt || a.ctx.Err() != nil && errors.Is(err, context.Cause(a.ctx)))
 	var unsaved error
-	if a.written, unsaved = a.endWork(); unsaved != nil {
+	if a.place != nil {
+		if unsaved = a.rest(); unsaved == nil { // or it would write on
+			a.written, unsaved = a.endWork()
+		}
+	}
+	if unsaved != nil {
 		a.p.log.Error("work could not be saved; it stays where it is", "task", a.rec.ID, "slot", a.s.id, "err", unsaved)
 		if err == nil {
 			err = fmt.Errorf("what it wrote could not be saved; it is kept in its place: %w", unsaved)
@@ -147,13 +152,27 @@ func (a *attempt) run() (usable, crashed bool) {
 	}
 	close(stop)
 	watch.Wait()
-	if usable {
+	if a.usable && a.s.agent != nil {
+		session := a.s.held
+		if !a.rested {
+			session = a.s.holdAfter(&a.rec)
+		}
 		// Before anybody knows that the task has ended, and sends the next.
-		a.p.sched.expect(a.s, a.s.key, a.s.holdAfter(&a.rec))
+		a.p.sched.expect(a.s, a.s.key, session)
 	}
 	a.settle(from, res, err)
 	a.cancel(nil)
-	return usable, crashed
+	return crashed
+}
+
+// rest brings the slot's process to rest. It does so once: before the work is
+// saved, or when all else is done.
+func (a *attempt) rest() error {
+	if a.rested {
+		return nil
+	}
+	a.rested = true
+	return a.s.rest(&a.rec, a.usable)
 }
 
 // execute gets a process and runs the turn.

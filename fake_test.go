@@ -20,6 +20,8 @@ import (
 type fakeLauncher struct {
 	turn  func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error)
 	start func(o claude.Options) error // nil means that every start goes well
+	reset func(a *fakeAgent)           // called when a reset begins
+	close func(a *fakeAgent) error     // called when an agent is to end
 
 	mu       sync.Mutex
 	launched []*fakeAgent
@@ -63,7 +65,8 @@ type fakeAgent struct {
 	cost    atomic.Int64 // since the last reset
 	resets  atomic.Int64
 	turns   atomic.Int64
-	noReset atomic.Bool // its resets cannot be proven
+	noReset atomic.Bool  // its resets cannot be proven
+	strays  atomic.Int64 // turns that nobody asked for
 
 	mu      sync.Mutex
 	set     claude.Settings
@@ -100,6 +103,9 @@ func (a *fakeAgent) Apply(_ context.Context, s claude.Settings) error {
 }
 
 func (a *fakeAgent) Reset(_ context.Context, s claude.Settings) error {
+	if a.l.reset != nil {
+		a.l.reset(a)
+	}
 	if a.noReset.Load() {
 		return &claude.ResetError{Reason: "a background task is left"}
 	}
@@ -114,9 +120,20 @@ func (a *fakeAgent) Reset(_ context.Context, s claude.Settings) error {
 func (a *fakeAgent) Cost(context.Context) (claudepool.Microdollars, error) {
 	return claudepool.Microdollars(a.cost.Load()), nil
 }
-func (a *fakeAgent) die()                        { a.end.Do(func() { close(a.done) }) }
-func (a *fakeAgent) Close(context.Context) error { a.die(); return nil }
-func (a *fakeAgent) Done() <-chan struct{}       { return a.done }
+
+func (a *fakeAgent) Close(context.Context) error {
+	if a.l.close != nil {
+		if err := a.l.close(a); err != nil {
+			return err
+		}
+	}
+	a.die()
+	return nil
+}
+
+func (a *fakeAgent) Unsolicited() (claude.Microdollars, int) { return 0, int(a.strays.Load()) }
+func (a *fakeAgent) die()                                    { a.end.Do(func() { close(a.done) }) }
+func (a *fakeAgent) Done() <-chan struct{}                   { return a.done }
 func (a *fakeAgent) Info() claude.Info {
 	return claude.Info{PID: 1000 + a.n, Version: "fake", SessionID: a.session.Load().(string), Started: a.started, Dir: a.opts.Dir}
 }

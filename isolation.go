@@ -143,6 +143,14 @@ func (s *slot) place(ctx context.Context, kind Isolation) (*worktree.Place, erro
 	return p, nil
 }
 
+// mistrust has the slot's places looked through before they are used again:
+// somebody may have written there between two tasks.
+func (s *slot) mistrust() {
+	for _, p := range s.places {
+		p.Untidy()
+	}
+}
+
 // leavePlaces gives the slot's places up, for others. They stay as they are.
 func (s *slot) leavePlaces() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.p.ctx), endWork)
@@ -169,6 +177,7 @@ func (a *attempt) beginWork() error {
 	if err != nil {
 		return &placeError{err}
 	}
+	a.s.makeWay(a.ctx, &a.rec) // or it would write there until it is
 	place, err := a.s.place(a.ctx, kind)
 	if err != nil {
 		return &placeError{err}
@@ -268,14 +277,14 @@ func (p *Pool) worksOf(ctx context.Context, m *worktree.Manager, id TaskID) ([]s
 }
 
 // endWork saves what was written in the attempt's place, and says what that is.
-// Nothing of the agent may still run, unless its process is to be used again.
+// The agent is at rest.
 func (a *attempt) endWork() (*worktree.Result, error) {
-	if a.place == nil {
-		return nil, nil
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), endWork)
 	defer cancel()
 	r, err := a.place.End(ctx)
+	if a.s.held != "" {
+		a.place.Untidy() // it cannot be known what the process still does
+	}
 	a.place = nil
 	if err != nil {
 		return nil, err

@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -294,6 +296,52 @@ func TestIsolationThatCannotBeHadIsRefused(t *testing.T) {
 			bad, isBad := errors.AsType[*claudepool.InvalidError](err)
 			if !isBad || bad.Field != "isolation" {
 				t.Errorf("Submit = %v, want an InvalidError about isolation", err)
+			}
+		})
+	}
+}
+
+func TestP6WhatAProcessWritesBetweenTasksIsNotTheNextTasks(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		hold  time.Duration
+		late  func(a *fakeAgent) // when the first task has ended
+		first bool               // it is the first task's, else on a recovery ref
+	}{
+		"until its reset":            {first: true},
+		"while it holds its session": {hold: time.Minute, late: func(*fakeAgent) {}},
+		"in a turn nobody asked for": {late: func(a *fakeAgent) { a.strays.Add(1) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repo := repository(t)
+			l := &fakeLauncher{turn: editor}
+			var once sync.Once
+			late := func(a *fakeAgent) { once.Do(func() { write(t, a.opts.Dir, "late", "late\n") }) }
+			if tc.late == nil {
+				l.reset = late
+			}
+			p := isolated(t, repo, claudepool.PoolConfig{Launcher: l})
+			a := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add a", KeepSession: tc.hold}))
+			if tc.late != nil {
+				agent := l.agents()[0]
+				tc.late(agent)
+				late(agent)
+			}
+			b := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add b"}))
+			want := []string{"a", "list.txt"}
+			if tc.first {
+				want = []string{"a", "late", "list.txt"}
+			}
+			if diff := cmp.Diff(want, files(t, repo, a.Work.Branch)); diff != "" {
+				t.Errorf("files of the first task (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff([]string{"b", "list.txt"}, files(t, repo, b.Work.Branch)); diff != "" {
+				t.Errorf("files of the next task (-want +got):\n%s", diff)
+			}
+			kept, err := p.Recoveries(t.Context())
+			if err != nil || len(kept) == 1 == tc.first {
+				t.Errorf("Recoveries = %+v, %v", kept, err)
 			}
 		})
 	}

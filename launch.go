@@ -96,6 +96,20 @@ func (s *slot) launch(ctx context.Context, o claude.Options, key string) error {
 // fails, if the failure may pass.
 const launchTries = 3
 
+// makeWay ends or resets the slot's process, unless the task can have it as it is.
+func (s *slot) makeWay(ctx context.Context, r *TaskRecord) {
+	o := s.options(&r.Task)
+	key := s.keyFor(r, &o)
+	fits := s.agent != nil && !isDone(s.agent) && s.key == key && !o.Fork && !s.disturbed()
+	switch {
+	case fits && s.held == o.Resume:
+	case fits && o.Resume == "" && s.p.ability.Warm: // it holds a session that nobody came back for
+		s.reset(ctx)
+	default:
+		s.discard()
+	}
+}
+
 // acquire gives the slot a process that fits the task, with nothing in it of
 // any other task. An isolated task's place is ready.
 func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
@@ -108,22 +122,19 @@ func (s *slot) acquire(ctx context.Context, r *TaskRecord) (source, error) {
 	if session != "" && !o.Fork {
 		s.p.sched.letGo(session, s)
 	}
-	fits := s.agent != nil && !isDone(s.agent) && s.key == key && !o.Fork && !s.disturbed()
-	if fits && s.held == session {
-		if err := s.agent.Apply(ctx, o.Settings); err == nil {
+	s.makeWay(ctx, r)
+	if s.agent != nil {
+		err := s.agent.Apply(ctx, o.Settings)
+		switch {
+		case err == nil:
 			s.held = ""
 			return fromWarm, nil
-		} else if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return fromWarm, context.Cause(ctx)
-		} else {
-			s.p.log.Warn("process is replaced: it did not take the task's settings", "slot", s.id, "task", r.ID, "err", err)
 		}
-	} else if fits && session == "" && s.p.ability.Warm {
-		if s.reset(ctx); s.agent != nil { // it held a session that nobody came back for
-			return s.acquire(ctx, r)
-		}
+		s.p.log.Warn("process is replaced: it did not take the task's settings", "slot", s.id, "task", r.ID, "err", err)
+		s.discard()
 	}
-	s.discard()
 	if session == "" {
 		if a := s.p.spares.claim(ctx, o); a != nil {
 			s.adopt(a, o, key)

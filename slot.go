@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -232,31 +233,35 @@ func (s *slot) serve(ctx context.Context, t assignment) {
 	s.set(SlotBusy, "")
 	a := newAttempt(s, t)
 	s.p.track(a)
-	usable, crashed := a.run()
+	crashed := a.run()
 	s.p.untrack(a)
 	s.mu.Lock()
 	s.status.TaskID = ""
 	s.mu.Unlock()
-	if s.agent == nil && !crashed {
-		return
+	a.rest()
+	if crashed {
+		s.crashed(ctx)
+	}
+}
+
+// rest brings the process to rest when an attempt of r has ended: it forgets the
+// task, holds its session for a follow-up, or ends. With an error it may still be
+// at work.
+func (s *slot) rest(r *TaskRecord, usable bool) error {
+	if s.agent == nil {
+		return nil
 	}
 	s.served++
 	s.chargeStray()
-	switch {
-	case crashed:
-		s.discard()
-		s.crashed(ctx)
-	case !usable:
-		s.discard()
-	case ctx.Err() != nil || s.wantsStop(ctx):
-	case s.p.cfg.Reuse == ReuseNever || !s.p.ability.Warm || s.worn():
-		s.discard()
-	case s.holdAfter(r) != "":
-		s.held, s.until = s.holdAfter(r), time.Now().Add(r.Task.KeepSession)
+	switch session := s.holdAfter(r); {
+	case !usable, s.wantsStop(s.p.ctx), s.p.cfg.Reuse == ReuseNever, !s.p.ability.Warm, s.worn():
+		return s.discard()
+	case session != "":
+		s.held, s.until = session, time.Now().Add(r.Task.KeepSession)
 		_, s.strayTurns = s.unsolicited()
-	default:
-		s.reset(ctx)
+		return nil
 	}
+	return s.reset(s.p.ctx)
 }
 
 // holdAfter returns the session that the process is to hold once the task has
@@ -271,8 +276,8 @@ func (s *slot) holdAfter(r *TaskRecord) string {
 // resetTimeout bounds a reset: it takes some tens of milliseconds.
 const resetTimeout = 15 * time.Second
 
-// reset makes the process forget the last task, or replaces it.
-func (s *slot) reset(ctx context.Context) {
+// reset makes the process forget the last task, or ends it.
+func (s *slot) reset(ctx context.Context) error {
 	s.held = ""
 	s.set(SlotResetting, "")
 	_, s.strayTurns = s.unsolicited() // one during the reset may already be in the new conversation
@@ -283,10 +288,10 @@ func (s *slot) reset(ctx context.Context) {
 			s.p.log.Warn("process is replaced: its reset was not proven", "slot", s.id, "err", err)
 			s.p.meter.resetFailed()
 		}
-		s.discard()
-		return
+		return s.discard()
 	}
 	s.noteSession(s.agent)
+	return nil
 }
 
 // noteSession notes the session that the process has come to, which the CLI
@@ -349,24 +354,32 @@ func (s *slot) adopt(a Agent, o claude.Options, key string) {
 // [claude.DefaultGrace] each.
 const closeTimeout = 20 * time.Second
 
-// discard ends the process and everything it started.
-func (s *slot) discard() {
+// discard ends the process and everything it started. If that cannot be done, its
+// place is not used again as long as the pool lives.
+func (s *slot) discard() error {
 	a := s.agent
 	if a == nil {
-		return
+		return nil
 	}
 	s.chargeStray()
+	if s.disturbed() {
+		s.mistrust()
+	}
 	s.p.sched.unexpect(s)
+	_, suffix := splitKey(s.key)
 	s.agent, s.key, s.held = nil, "", ""
 	s.mu.Lock()
 	s.live = nil
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.p.ctx), closeTimeout)
 	defer cancel()
-	if err := a.Close(ctx); err != nil {
+	err := a.Close(ctx)
+	if err != nil {
 		s.p.log.Error("process could not be ended; look for what it left", "slot", s.id, "pid", a.Info().PID, "err", err)
+		maps.DeleteFunc(s.places, func(kind Isolation, _ *worktree.Place) bool { return kind.keySuffix() == suffix })
 	}
 	s.noteSession(a) // a reset may have been cut off
+	return err
 }
 
 // unsolicited returns what turns that nobody asked for have cost in the life of

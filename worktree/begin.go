@@ -18,7 +18,7 @@ import (
 //
 // A place that this program has just cleaned is not looked through once more, for
 // that takes most of the time. What somebody writes there between is lost no more
-// than other work: it is taken for a part of this one.
+// than other work: it is taken for a part of this one. See [Place.Untidy].
 //
 // When it fails, nothing is to be done in the place before it has succeeded.
 func (p *Place) Begin(ctx context.Context, w Work) error {
@@ -46,6 +46,14 @@ func (p *Place) Begin(ctx context.Context, w Work) error {
 		return fmt.Errorf("begin %s in %s: %w", w.ID, p.name, err)
 	}
 	return nil
+}
+
+// Untidy says that somebody may write in the place between two pieces of work.
+// What the next finds there when it begins is put on recovery refs.
+func (p *Place) Untidy() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tidy = false
 }
 
 func (p *Place) begin(ctx context.Context, w Work) error {
