@@ -131,18 +131,26 @@ func (a *attempt) alive(phase *string) {
 // run executes the attempt and settles it. It reports whether the slot's process
 // died by itself.
 func (a *attempt) run() (crashed bool) {
-	var watch sync.WaitGroup
-	stop := make(chan struct{})
-	watch.Go(func() { a.watch(stop) })
-	from, res, err := a.execute()
+	during := func(watch func(stop <-chan struct{}), do func()) {
+		var watching sync.WaitGroup
+		stop := make(chan struct{})
+		watching.Go(func() { watch(stop) })
+		do()
+		close(stop)
+		watching.Wait()
+	}
+	from, res, err := fromWarm, claude.Result{}, error(nil)
+	during(a.watch, func() { from, res, err = a.execute() })
 	alive := a.s.agent != nil && !isDone(a.s.agent)
 	crashed = err != nil && a.prompt && a.ctx.Err() == nil
 	a.usable = alive && (err == nil || !a.prompt || a.ctx.Err() != nil && errors.Is(err, context.Cause(a.ctx)))
 	var unsaved error
 	if a.place != nil {
-		if unsaved = a.rest(); unsaved == nil { // or it would write on
-			a.written, unsaved = a.endWork()
-		}
+		during(a.keep, func() {
+			if unsaved = a.rest(); unsaved == nil { // or it would write on
+				a.written, unsaved = a.endWork()
+			}
+		})
 	}
 	if unsaved != nil {
 		a.p.log.Error("work could not be saved; it stays where it is", "task", a.rec.ID, "slot", a.s.id, "err", unsaved)
@@ -150,8 +158,6 @@ func (a *attempt) run() (crashed bool) {
 			err = fmt.Errorf("what it wrote could not be saved; it is kept in its place: %w", unsaved)
 		}
 	}
-	close(stop)
-	watch.Wait()
 	if a.usable && a.s.agent != nil {
 		session := a.s.held
 		if !a.rested {
@@ -331,7 +337,7 @@ func (a *attempt) checkCost() {
 	}
 }
 
-// watch keeps the claim and the bounds of a running attempt, until stop is closed.
+// watch keeps the claim and the bounds of a turn, until stop is closed.
 func (a *attempt) watch(stop <-chan struct{}) {
 	now := time.Now()
 	extended, extend := now, now.Add(leaseExtend)
@@ -347,7 +353,7 @@ func (a *attempt) watch(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-a.ctx.Done():
-			<-stop
+			a.keep(stop)
 			return
 		case <-a.look:
 			poll = time.Now()
@@ -370,7 +376,7 @@ func (a *attempt) watch(stop <-chan struct{}) {
 		}
 		if !now.Before(extend) {
 			extend = now.Add(leaseRetry)
-			switch err := a.extend(); {
+			switch err := a.extend(a.ctx); {
 			case err == nil:
 				extended, extend = now, now.Add(leaseExtend)
 			case errors.Is(err, ErrFenced):
@@ -382,8 +388,30 @@ func (a *attempt) watch(stop <-chan struct{}) {
 	}
 }
 
-func (a *attempt) extend() error {
-	ctx, cancel := context.WithTimeout(a.ctx, leaseExtend/2)
+// keep keeps only the claim, until stop is closed: nobody may take the task over
+// while its turn comes to an end, and its work is saved.
+func (a *attempt) keep(stop <-chan struct{}) {
+	pause := leaseRetry
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(pause):
+		}
+		switch err := a.extend(context.WithoutCancel(a.ctx)); {
+		case err == nil:
+			pause = leaseExtend
+		case errors.Is(err, ErrFenced), errors.Is(err, ErrClosed):
+			<-stop
+			return
+		default:
+			pause = leaseRetry
+		}
+	}
+}
+
+func (a *attempt) extend(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaseExtend/2)
 	defer cancel()
 	ref := ClaimRef{Task: a.rec.ID, Fence: a.rec.Fence, SlotID: a.s.id, SessionID: a.sessionID(claude.Result{})}
 	return a.p.store.Extend(ctx, ref, time.Now().Add(leaseTime), Microdollars(a.cost.Load()))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,6 +98,35 @@ func editor(_ context.Context, a *fakeAgent, p claude.Prompt, _ func(claude.Even
 		}
 	}
 	return ok(dir, 10), nil
+}
+
+// slowSave makes a hook that holds every commit up. It returns what says whether
+// one waits, and lets all go on.
+func slowSave(t *testing.T, repo string, c *claudepool.PoolConfig) (waits func() bool, release func()) {
+	t.Helper()
+	dir := t.TempDir()
+	begun, done := filepath.Join(dir, "begun"), filepath.Join(dir, "done")
+	hook := fmt.Sprintf("#!/bin/sh\ntouch '%s'\nn=0\nwhile [ ! -e '%s' ] && [ $n -lt 600 ]; do sleep 0.05; n=$((n+1)); done\n", begun, done)
+	hooks := filepath.Join(repo, ".git", "hooks")
+	if err := errors.Join(os.MkdirAll(hooks, 0o755), os.WriteFile(filepath.Join(hooks, "pre-commit"), []byte(hook), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	c.Worktrees.Hooks = true
+	release = func() { write(t, dir, "done", "") }
+	t.Cleanup(release)
+	return func() bool { _, err := os.Stat(begun); return err == nil }, release
+}
+
+// until waits for something to become true.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 1000 {
+		if is() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("not in time: ", what)
 }
 
 func isolated(t *testing.T, repo string, c claudepool.PoolConfig) *claudepool.Pool {
@@ -344,5 +374,34 @@ func TestP6WhatAProcessWritesBetweenTasksIsNotTheNextTasks(t *testing.T) {
 				t.Errorf("Recoveries = %+v, %v", kept, err)
 			}
 		})
+	}
+}
+
+// extending is a store that counts how often claims are extended.
+type extending struct {
+	claudepool.PoolStore
+	times atomic.Int64
+}
+
+func (s *extending) Extend(ctx context.Context, ref claudepool.ClaimRef, lease time.Time, cost claudepool.Microdollars) error {
+	s.times.Add(1)
+	return s.PoolStore.Extend(ctx, ref, lease, cost)
+}
+
+func TestP3TheClaimHoldsWhileWorkIsSaved(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	s := &extending{PoolStore: claudepool.NewMemoryStore()}
+	c := claudepool.PoolConfig{Store: s, StallTimeout: time.Second}
+	waits, release := slowSave(t, repo, &c)
+	p := isolated(t, repo, c)
+	id := submit(t, p, claudepool.Task{Prompt: "add a", Overrides: claudepool.TaskOverrides{Timeout: time.Second}})
+	until(t, "the work is saved", waits)
+	before := s.times.Load()
+	time.Sleep(1500 * time.Millisecond) // longer than a turn may take, or be silent
+	until(t, "the claim is extended", func() bool { return s.times.Load() > before })
+	release()
+	if r := wait(t, p, id); r.Outcome != claudepool.OutcomeOK || r.Work == nil || r.Attempts != 1 {
+		t.Errorf("ended %s (%+v) with the work %+v after %d attempts, want ok after one", r.Outcome, r.Failure, r.Work, r.Attempts)
 	}
 }
