@@ -71,6 +71,7 @@ type attempt struct {
 
 	place   *worktree.Place  // while work is open in it
 	written *worktree.Result // what came of that
+	unsaved *unsavedError    // why not all of it was saved, if so
 	marked  []string         // files with conflicts that it was to resolve
 }
 
@@ -144,19 +145,12 @@ func (a *attempt) run() (crashed bool) {
 	alive := a.s.agent != nil && !isDone(a.s.agent)
 	crashed = err != nil && a.prompt && a.ctx.Err() == nil
 	a.usable = alive && (err == nil || !a.prompt || a.ctx.Err() != nil && errors.Is(err, context.Cause(a.ctx)))
-	var unsaved error
 	if a.place != nil {
 		during(a.keep, func() {
-			if unsaved = a.rest(); unsaved == nil { // or it would write on
-				a.written, unsaved = a.endWork()
+			if saved := a.saveWork(); err == nil && !res.IsError {
+				err = saved
 			}
 		})
-	}
-	if unsaved != nil {
-		a.p.log.Error("work could not be saved; it stays where it is", "task", a.rec.ID, "slot", a.s.id, "err", unsaved)
-		if err == nil {
-			err = fmt.Errorf("what it wrote could not be saved; it is kept in its place: %w", unsaved)
-		}
 	}
 	if a.usable && a.s.agent != nil {
 		session := a.s.held
@@ -169,6 +163,20 @@ func (a *attempt) run() (crashed bool) {
 	a.settle(from, res, err)
 	a.cancel(nil)
 	return crashed
+}
+
+// saveWork brings the process to rest, or it would write on, and saves its work.
+func (a *attempt) saveWork() error {
+	err := a.rest()
+	if err != nil {
+		err = &unsavedError{a.rec.ID, a.place.Root(), err}
+	} else {
+		a.written, err = a.endWork()
+	}
+	if errors.As(err, &a.unsaved) {
+		a.p.log.Error("work could not be saved; it stays where it is", "task", a.rec.ID, "slot", a.s.id, "err", err)
+	}
+	return err
 }
 
 // rest brings the slot's process to rest. It does so once: before the work is

@@ -20,11 +20,16 @@ type verdict struct {
 	failure *Failure // details, if the process or the API gave any
 	// handBack says that the attempt did not end: the pool shuts down.
 	handBack bool
+	// final says that no other attempt is to follow.
+	final bool
 	// spoilt says that the attempt's session must not be gone on with.
 	spoilt bool
 	// elsewhere says that another pool may do better: its program may be logged in.
 	elsewhere bool
 }
+
+// shutDown is the message of a turn that the end of the pool has cut off.
+const shutDown = "the pool was shut down"
 
 // judge is the one place where what an agent says becomes an outcome. cause is
 // why the pool ended the turn, if it did; wanted the JSON schema of the output,
@@ -35,7 +40,7 @@ func judge(res claude.Result, err, cause error, wanted json.RawMessage) verdict 
 	case errors.Is(cause, errCancelled):
 		return verdict{outcome: OutcomeCancelled, message: "cancelled on request"}
 	case errors.Is(cause, errHandBack), errors.Is(cause, ErrClosed):
-		return verdict{outcome: OutcomeLost, message: "the pool was shut down", handBack: true}
+		return verdict{outcome: OutcomeLost, message: shutDown, handBack: true}
 	case errors.Is(cause, errTimeout):
 		return verdict{outcome: OutcomeTimeout, message: cause.Error() + "; give the task more time (timeout)"}
 	case errors.Is(cause, errStalled):
@@ -62,6 +67,8 @@ func judgeError(err error) verdict {
 	var exit *claude.ExitError
 	var place *placeError
 	switch {
+	case errors.Is(err, errMarks):
+		return verdict{outcome: OutcomeConflict, message: err.Error()}
 	case errors.As(err, &place):
 		return verdict{outcome: placeClass(err), message: err.Error()}
 	case errors.As(err, &launch):

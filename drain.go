@@ -12,6 +12,10 @@ import (
 // review; with a store that ends with the program all of them are cancelled,
 // the results with what they hold. Results can be read until Close.
 //
+// What isolated tasks have written by then is given a few seconds more to be
+// saved. What takes longer stays in its place, and is saved before that is used
+// again or its task goes on.
+//
 // A second Drain waits for the first, and returns its summary.
 func (p *Pool) Drain(ctx context.Context) (DrainSummary, error) {
 	p.mu.Lock()

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -58,6 +60,15 @@ type trees struct {
 
 	turn chan struct{} // full while the repository is looked at
 	m    *worktree.Manager
+
+	life context.Context // until close
+	end  context.CancelCauseFunc
+}
+
+func newTrees(o worktree.Options) *trees {
+	t := &trees{opts: o, turn: make(chan struct{}, 1)}
+	t.life, t.end = context.WithCancelCause(context.Background())
+	return t
 }
 
 // open returns the manager of the places.
@@ -71,6 +82,9 @@ func (t *trees) open(ctx context.Context) (*worktree.Manager, error) {
 	if t.m != nil {
 		return t.m, nil
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(t.life, func() { cancel(context.Cause(t.life)) })()
 	m, err := worktree.Open(ctx, t.opts)
 	if err != nil {
 		return nil, err
@@ -81,6 +95,7 @@ func (t *trees) open(ctx context.Context) (*worktree.Manager, error) {
 
 // close gives up what is left, when nobody else uses it any more.
 func (t *trees) close() error {
+	t.end(ErrClosed)
 	t.turn <- struct{}{}
 	defer func() { <-t.turn }()
 	if t.m == nil {
@@ -153,7 +168,7 @@ func (s *slot) mistrust() {
 
 // leavePlaces gives the slot's places up, for others. They stay as they are.
 func (s *slot) leavePlaces() {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.p.ctx), endWork)
+	ctx, cancel := s.p.saving()
 	defer cancel()
 	for kind, p := range s.places {
 		if err := p.Release(ctx); err != nil {
@@ -163,8 +178,54 @@ func (s *slot) leavePlaces() {
 	}
 }
 
-// endWork bounds how long what was written in a place may take to be saved.
-const endWork = 5 * time.Minute
+// leave gives the slot's place of that kind up as it is, and ends the process that
+// works there: the slot gets another.
+func (s *slot) leave(kind Isolation) {
+	if _, suffix := splitKey(s.key); suffix == kind.keySuffix() {
+		s.discard()
+	}
+	p := s.places[kind]
+	if p == nil {
+		return
+	}
+	delete(s.places, kind)
+	if err := p.Leave(); err != nil {
+		s.p.log.Error("place could not be given up", "slot", s.id, "place", p.Root(), "err", err)
+	}
+}
+
+// Bounds of how long it may take to save what was written in a place, and how long
+// that holds the end of the pool up.
+const (
+	saveTimeout = 5 * time.Minute
+	saveGrace   = 3 * time.Second
+)
+
+// saving returns the context of saving work.
+func (p *Pool) saving() (context.Context, context.CancelFunc) {
+	ctx, cancel := p.outlive(saveGrace)
+	ctx, stop := context.WithTimeout(ctx, saveTimeout)
+	return ctx, func() { stop(); cancel() }
+}
+
+// unsavedError says that what a task has written is not all on its branch.
+type unsavedError struct {
+	task  TaskID
+	place string
+	err   error
+}
+
+func (e *unsavedError) Error() string {
+	where := "look for it in " + e.place
+	if _, err := os.Lstat(e.place); errors.Is(err, fs.ErrNotExist) {
+		where = "its place, " + e.place + ", is gone"
+	}
+	return fmt.Sprintf("what it has written could not be saved to the branch claude-pool/%s; %s: %v", e.task, where, e.err)
+}
+func (e *unsavedError) Unwrap() error { return e.err }
+
+// errMarks says that conflicts may be marked in what a task has written.
+var errMarks = errors.New("whether conflicts are still marked is not known")
 
 // beginWork makes the slot's place ready for the attempt, if the task is to have
 // one, and says where that is.
@@ -279,20 +340,23 @@ func (p *Pool) worksOf(ctx context.Context, m *worktree.Manager, id TaskID) ([]s
 // endWork saves what was written in the attempt's place, and says what that is.
 // The agent is at rest.
 func (a *attempt) endWork() (*worktree.Result, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), endWork)
+	ctx, cancel := a.p.saving()
 	defer cancel()
 	r, err := a.place.End(ctx)
 	if a.s.held != "" {
 		a.place.Untidy() // it cannot be known what the process still does
 	}
-	a.place = nil
 	if err != nil {
-		return nil, err
+		a.s.leave(a.rec.Task.Isolation) // who takes it next tries again
+		return nil, &unsavedError{a.rec.ID, a.place.Root(), err}
 	}
 	if a.rec.Task.Merge != "" {
 		m, err := a.p.trees.open(ctx)
 		if err == nil {
 			a.marked, err = m.Marked(ctx, r.Head)
+		}
+		if err != nil {
+			err = fmt.Errorf("%w: %w", errMarks, err)
 		}
 		return &r, err
 	}

@@ -136,7 +136,9 @@ func isolated(t *testing.T, repo string, c claudepool.PoolConfig) *claudepool.Po
 	}
 	c.WorkDir = repo
 	c.Isolation = claudepool.IsolationWorktree
-	c.Worktrees.Home = filepath.Join(t.TempDir(), "home")
+	if c.Worktrees.Home == "" {
+		c.Worktrees.Home = filepath.Join(t.TempDir(), "home")
+	}
 	return build(t, c)
 }
 
@@ -403,5 +405,147 @@ func TestP3TheClaimHoldsWhileWorkIsSaved(t *testing.T) {
 	release()
 	if r := wait(t, p, id); r.Outcome != claudepool.OutcomeOK || r.Work == nil || r.Attempts != 1 {
 		t.Errorf("ended %s (%+v) with the work %+v after %d attempts, want ok after one", r.Outcome, r.Failure, r.Work, r.Attempts)
+	}
+}
+
+func TestP8DrainDoesNotWaitForWorkToBeSaved(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	store := durable{claudepool.NewMemoryStore()}
+	t.Cleanup(func() { store.Close() })
+	c := claudepool.PoolConfig{Store: store}
+	c.Worktrees.Home = filepath.Join(t.TempDir(), "home")
+	waits, release := slowSave(t, repo, &c)
+	p := isolated(t, repo, c)
+	id := submit(t, p, claudepool.Task{Prompt: "add a"})
+	until(t, "the work is saved", waits)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	begin := time.Now()
+	sum, err := p.Drain(ctx)
+	if err != nil || sum.Requeued != 1 {
+		t.Errorf("Drain = %+v, %v; want the task to be handed back", sum, err)
+	}
+	if d := time.Since(begin); d > 15*time.Second {
+		t.Errorf("Drain took %v", d)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	c.Launcher = &fakeLauncher{turn: func(ctx context.Context, a *fakeAgent, _ claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		return editor(ctx, a, claude.Prompt{Text: "add b"}, emit)
+	}}
+	r := wait(t, isolated(t, repo, c), id)
+	if r.Outcome != claudepool.OutcomeOK {
+		t.Fatalf("ended %s: %+v", r.Outcome, r.Failure)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "list.txt"}, files(t, repo, r.Work.Branch)); diff != "" {
+		t.Errorf("files of the branch (-want +got):\n%s", diff)
+	}
+}
+
+func TestP8CloseDoesNotWaitForGit(t *testing.T) {
+	repo := repository(t)
+	p := build(t, claudepool.PoolConfig{WorkDir: repo, Launcher: &fakeLauncher{turn: editor}, Worktrees: worktree.Options{Home: t.TempDir()}})
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\ntouch "+bin+"/begun\nexec sleep 60\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	submitted := make(chan error, 1)
+	go func() {
+		_, err := p.Submit(context.WithoutCancel(t.Context()), claudepool.Task{Prompt: "x", Isolation: claudepool.IsolationWorktree})
+		submitted <- err
+	}()
+	until(t, "git runs", func() bool { _, err := os.Stat(filepath.Join(bin, "begun")); return err == nil })
+	begin := time.Now()
+	if err := p.Close(); err != nil || time.Since(begin) > 15*time.Second {
+		t.Errorf("Close = %v after %v", err, time.Since(begin))
+	}
+	if err := <-submitted; !errors.Is(err, claudepool.ErrClosed) {
+		t.Errorf("Submit = %v, want ErrClosed", err)
+	}
+}
+
+func TestP6WorkThatCannotBeSavedIsNamed(t *testing.T) {
+	t.Parallel()
+	wreck := func(t *testing.T, a *fakeAgent) {
+		dir := git(t, a.opts.Dir, "rev-parse", "--absolute-git-dir")
+		write(t, dir, "HEAD", "garbage\n")
+		write(t, a.opts.Dir, "mine", "mine\n")
+	}
+	done, failed := ok("done", 10), claude.Result{Subtype: "error_during_execution", IsError: true}
+	for name, tc := range map[string]struct {
+		does  func(t *testing.T, repo string, a *fakeAgent)
+		says  claude.Result
+		class claudepool.Outcome
+		want  string // in the message
+		state worktree.State
+	}{
+		"place removed": {
+			func(t *testing.T, repo string, a *fakeAgent) {
+				git(t, repo, "worktree", "remove", "--force", a.opts.Dir)
+			},
+			done, claudepool.OutcomeCrashed, "is gone", "",
+		},
+		"place wrecked": {
+			func(t *testing.T, repo string, a *fakeAgent) { wreck(t, a) },
+			done, claudepool.OutcomeCrashed, "look for it in", worktree.Stale,
+		},
+		"place wrecked by an agent that failed": {
+			func(t *testing.T, repo string, a *fakeAgent) { wreck(t, a) },
+			failed, claudepool.OutcomeAgentError, "look for it in", worktree.Stale,
+		},
+		"process that does not end": {
+			func(t *testing.T, repo string, a *fakeAgent) {
+				a.noReset.Store(true)
+				write(t, a.opts.Dir, "mine", "mine\n")
+			},
+			done, claudepool.OutcomeCrashed, "look for it in", worktree.Busy,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repo := repository(t)
+			var turns atomic.Int64
+			l := &fakeLauncher{turn: func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+				if turns.Add(1) > 1 {
+					return editor(ctx, a, p, emit)
+				}
+				tc.does(t, repo, a)
+				return tc.says, nil
+			}}
+			l.close = func(a *fakeAgent) error {
+				if a.noReset.Load() {
+					return errors.New("it does not end")
+				}
+				return nil
+			}
+			p := isolated(t, repo, claudepool.PoolConfig{Launcher: l})
+			r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "x"}))
+			if r.Outcome != tc.class || r.Attempts != 1 || r.Output != tc.says.Text {
+				t.Errorf("ended %s after %d attempts with %q: %+v", r.Outcome, r.Attempts, r.Output, r.Failure)
+			}
+			contains(t, "message", r.Failure.Message, tc.want)
+			contains(t, "message", r.Failure.Message, "worktree-1")
+			contains(t, "message", r.Failure.Message, "claude-pool/"+string(r.TaskID))
+			next := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add b"}))
+			if next.Outcome != claudepool.OutcomeOK {
+				t.Fatalf("the next task ended %s: %+v", next.Outcome, next.Failure)
+			}
+			if diff := cmp.Diff([]string{"b", "list.txt"}, files(t, repo, next.Work.Branch)); diff != "" {
+				t.Errorf("files of the next task (-want +got):\n%s", diff)
+			}
+			places, err := p.Places(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range places {
+				if o.Name == "worktree-1" && tc.state != "" && (o.State != tc.state || o.Work != string(r.TaskID)) {
+					t.Errorf("the place is %+v, want %s with the work open", o, tc.state)
+				}
+			}
+		})
 	}
 }

@@ -23,7 +23,7 @@ const (
 	OutcomeTimeout      Outcome = "timeout"       // ran too long
 	OutcomeStalled      Outcome = "stalled"       // the agent fell silent
 	OutcomeBudget       Outcome = "budget"        // the money was used up
-	OutcomeCrashed      Outcome = "crashed"       // its process died
+	OutcomeCrashed      Outcome = "crashed"       // its process died, or what it wrote could not be saved
 	OutcomeLost         Outcome = "lost"          // its host died
 	OutcomeLaunch       Outcome = "launch"        // no process could be started
 	OutcomeCancelled    Outcome = "cancelled"     // somebody cancelled it

@@ -68,7 +68,7 @@ type Pool struct {
 	closeErr  error
 	closed    chan struct{} // closed when Close is through
 
-	trees trees
+	trees *trees
 
 	mu      sync.Mutex
 	phase   phase
@@ -106,7 +106,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		news:     make(chan struct{}, 1), inherited: map[string]SlotRecord{},
 		closed: make(chan struct{}), drainDone: make(chan struct{}),
 		defaults: cfg.options(SlotConfig{}, nil),
-		trees:    trees{opts: cfg.Worktrees, turn: make(chan struct{}, 1)},
+		trees:    newTrees(cfg.Worktrees),
 	}
 	if p.launcher == nil {
 		p.launcher = claudeLauncher{path: cfg.ClaudePath, env: cfg.Env}

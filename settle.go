@@ -27,6 +27,12 @@ func (a *attempt) settle(from source, res claude.Result, err error) {
 	if v.outcome.State() == StateCompleted && len(a.marked) > 0 {
 		v = verdict{outcome: OutcomeConflict, message: "conflicts are still marked in " + strings.Join(a.marked, ", ")}
 	}
+	if a.unsaved != nil {
+		v.final = true // whatever comes next would begin without it
+		if text := a.unsaved.Error(); !strings.Contains(v.message, text) {
+			v.message += "; " + text
+		}
+	}
 	v.elsewhere = v.outcome == OutcomeAuth && a.othersRun()
 	at := a.record(v, res, err, now)
 	t := a.decide(v, res, at, now)
@@ -143,7 +149,9 @@ func (a *attempt) decide(v verdict, res claude.Result, at *Attempt, now time.Tim
 			return t
 		}
 		t.To, t.Outcome = StateCancelled, OutcomeCancelled
-		v = verdict{outcome: OutcomeCancelled, message: errNoLater}
+		v.outcome, v.message = OutcomeCancelled, errNoLater+strings.TrimPrefix(v.message, shutDown)
+	case v.final:
+		t.To = o.State()
 	case o.machinery() && r.Task.OnCrash != CrashFail && r.Crashes < MaxCrashes:
 		t.CountCrash = true
 		if r.Task.OnCrash != CrashRerun {
@@ -200,21 +208,8 @@ func (a *attempt) result(state TaskState, v verdict, res claude.Result, at *Atte
 // takes: a store that fails is asked again as long as the pool lives, and for
 // storeTimeout after that. Meanwhile whoever waits for it takes on nothing else.
 func (p *Pool) write(t Transition) (TaskRecord, error) {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(p.ctx))
-	ended := make(chan struct{})
-	stop := context.AfterFunc(p.ctx, func() {
-		defer close(ended)
-		select {
-		case <-time.After(storeTimeout):
-			cancel(context.DeadlineExceeded)
-		case <-ctx.Done():
-		}
-	})
-	defer func() { // none of that is left when it returns
-		if cancel(nil); !stop() {
-			<-ended
-		}
-	}()
+	ctx, cancel := p.outlive(storeTimeout)
+	defer cancel()
 	for try := 1; ; try++ {
 		r, err := p.store.Transition(ctx, t)
 		switch {
@@ -230,6 +225,25 @@ func (p *Pool) write(t Transition) (TaskRecord, error) {
 		case <-time.After(backoff(50*time.Millisecond, 2*time.Second, try)):
 		case <-ctx.Done():
 			return r, err
+		}
+	}
+}
+
+// outlive returns a context that ends that long after the pool's.
+func (p *Pool) outlive(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(p.ctx))
+	ended := make(chan struct{})
+	stop := context.AfterFunc(p.ctx, func() {
+		defer close(ended)
+		select {
+		case <-time.After(d):
+			cancel(context.DeadlineExceeded)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { // none of that is left when it returns
+		if cancel(nil); !stop() {
+			<-ended
 		}
 	}
 }

@@ -33,17 +33,15 @@ func (p *Place) End(ctx context.Context) (Result, error) {
 }
 
 // Release ends work that is open and gives the place up, for others to acquire. It
-// stays on disk, ready for use.
+// stays on disk, ready for use, or with an error as [Place.Leave] leaves it.
 func (p *Place) Release(ctx context.Context) error {
 	leave, err := p.enter()
 	if err != nil {
 		return nil // it was given up before
 	}
 	defer leave()
-	if _, err := p.end(ctx); err != nil {
-		return err
-	}
-	return p.giveUpLocked()
+	_, err = p.end(ctx)
+	return errors.Join(err, p.giveUpLocked())
 }
 
 // end makes a place clean, whether work is open in it or not. Each step may be

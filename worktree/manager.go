@@ -225,7 +225,7 @@ func (m *Manager) Close() error {
 	m.mu.Unlock()
 	var err error
 	for _, p := range held {
-		err = errors.Join(err, p.giveUp())
+		err = errors.Join(err, p.Leave())
 	}
 	return err
 }

@@ -286,8 +286,9 @@ func (m *Manager) have(p *Place, lock *filelock.Lock) error {
 	return nil
 }
 
-// giveUp gives up the lock, if the place still has it.
-func (p *Place) giveUp() error {
+// Leave gives the place up as it is. Work that is open in it stays so until
+// somebody acquires the place.
+func (p *Place) Leave() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.giveUpLocked()
