@@ -83,6 +83,7 @@ type attemptLimits struct {
 
 // Phases of an attempt, as they are named when it stalls.
 var (
+	phasePlace   = "preparing its place"
 	phaseStart   = "start-up"
 	phaseWaiting = "waiting for the model"
 	phaseAnswer  = "answering"
@@ -112,6 +113,7 @@ func newAttempt(s *slot, t assignment) *attempt {
 func (p *Pool) track(a *attempt) {
 	p.mu.Lock()
 	p.running[a.rec.ID] = a
+	delete(p.whyBack, a.rec.ID)
 	p.mu.Unlock()
 }
 
@@ -129,9 +131,19 @@ func (a *attempt) alive(phase *string) {
 	a.phase.Store(phase)
 }
 
-// run executes the attempt and settles it. It reports whether the slot's process
-// died by itself.
-func (a *attempt) run() (crashed bool) {
+// quiet returns when the agent will have been silent for too long. While its place
+// is made ready, which has a bound of its own, there is no agent.
+func (a *attempt) quiet() time.Time {
+	if a.phase.Load() == &phasePlace {
+		return always
+	}
+	return time.Unix(0, a.life.Load()).Add(a.limits.stall)
+}
+
+// run executes the attempt and settles it, or gives the task back if it did not
+// begin. It reports whether the slot's process died by itself, and why the slot
+// cannot begin any, if so.
+func (a *attempt) run() (crashed bool, down error) {
 	during := func(watch func(stop <-chan struct{}), do func()) {
 		var watching sync.WaitGroup
 		stop := make(chan struct{})
@@ -152,6 +164,12 @@ func (a *attempt) run() (crashed bool) {
 			}
 		})
 	}
+	if back, ok := errors.AsType[*notBegunError](err); ok {
+		a.p.log.Warn("task goes back to the queue: it could not begin", "task", a.rec.ID, "slot", a.s.id, "err", err)
+		a.p.notBegun(a.ctx, a.rec, back)
+		a.cancel(nil)
+		return false, back.slot
+	}
 	if a.usable && a.s.agent != nil {
 		session := a.s.held
 		if !a.rested {
@@ -162,7 +180,7 @@ func (a *attempt) run() (crashed bool) {
 	}
 	a.settle(from, res, err)
 	a.cancel(nil)
-	return crashed
+	return crashed, nil
 }
 
 // saveWork brings the process to rest, or it would write on, and saves its work.
@@ -197,6 +215,7 @@ func (a *attempt) execute() (source, claude.Result, error) {
 	if err := a.beginWork(); err != nil {
 		return fromWarm, claude.Result{}, err
 	}
+	a.alive(&phaseStart)
 	from, err := a.s.acquire(a.ctx, &a.rec)
 	if noSession(err) && a.rec.ResumeSession != "" {
 		// The conversation that an interrupted attempt left is gone: start again.
@@ -353,7 +372,7 @@ func (a *attempt) watch(stop <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		quiet := time.Unix(0, a.life.Load()).Add(a.limits.stall)
+		quiet := a.quiet()
 		next := earliest(extend, deadline, quiet)
 		next = earliest(next, poll)
 		timer.Reset(max(time.Until(next), time.Millisecond))
@@ -373,7 +392,7 @@ func (a *attempt) watch(stop <-chan struct{}) {
 		switch {
 		case !now.Before(deadline):
 			a.cancel(errTimeout)
-		case now.UnixNano()-a.life.Load() >= int64(a.limits.stall):
+		case !now.Before(a.quiet()):
 			a.cancel(fmt.Errorf("%w for %v while %s", errStalled, a.limits.stall, *a.phase.Load()))
 		}
 		if !now.Before(poll) {

@@ -111,6 +111,12 @@ func (p *Pool) whyPending(ctx context.Context, r TaskRecord) (reason string, unt
 		}
 	}
 	if r.NotBefore.After(now) {
+		p.mu.Lock()
+		why := p.whyBack[r.ID]
+		p.mu.Unlock()
+		if why != "" {
+			return "could not begin yet: " + why, r.NotBefore, nil
+		}
 		if r.Attempts > 0 {
 			return fmt.Sprintf("attempt %d ended %s; the next starts later", r.Attempts, r.Outcome), r.NotBefore, nil
 		}

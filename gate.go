@@ -69,6 +69,17 @@ func (g *gate) slotDown(s *slot, err error) {
 	g.set(s, &health{failures: failures, err: err})
 }
 
+// slotAgain tells of a slot that tries once more what it has failed at.
+func (g *gate) slotAgain(s *slot) {
+	g.mu.Lock()
+	failures := 0
+	if h := g.slots[s]; h != nil {
+		failures = h.failures
+	}
+	g.mu.Unlock()
+	g.set(s, &health{up: true, failures: failures})
+}
+
 func (g *gate) slotGone(s *slot) { g.set(s, nil) }
 
 func (g *gate) set(s *slot, h *health) {

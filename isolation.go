@@ -1,7 +1,6 @@
 package claudepool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,6 +133,9 @@ func (p *Pool) checkIsolation(ctx context.Context, t *Task) error {
 type placeError struct{ err error }
 
 func (e *placeError) Error() string {
+	if setup, ok := errors.AsType[*worktree.SetupError](e.err); ok {
+		return fmt.Sprintf("its place could not be set up (Worktrees.Setup, --worktree-setup): %v", setup)
+	}
 	return fmt.Sprintf("it has no place to work in, and does not work elsewhere: %v", e.err)
 }
 func (e *placeError) Unwrap() error { return e.err }
@@ -234,24 +236,116 @@ func (a *attempt) beginWork() error {
 	if !kind.apart() {
 		return nil
 	}
-	m, err := a.p.trees.open(a.ctx)
-	if err != nil {
-		return &placeError{err}
-	}
+	a.alive(&phasePlace)
 	a.s.makeWay(a.ctx, &a.rec) // or it would write there until it is
-	place, err := a.s.place(a.ctx, kind)
-	if err != nil {
-		return &placeError{err}
-	}
-	w, err := a.work(m)
+	m, err := a.p.trees.open(a.ctx)
+	var w worktree.Work
 	if err == nil {
-		err = place.Begin(a.ctx, w)
+		w, err = a.work(m)
 	}
+	if err == nil {
+		a.place, err = a.s.begin(a.ctx, kind, w)
+	}
+	failure := &placeError{err}
+	switch {
+	case err == nil:
+		a.s.tellPlace(nil)
+		if a.s.placeless {
+			a.s.placeless = false
+			a.p.gate.slotUp(a.s)
+		}
+		return nil
+	case a.ctx.Err() != nil:
+		return context.Cause(a.ctx)
+	case errors.Is(err, worktree.ErrInUse):
+		return &notBegunError{why: failure, until: time.Now().Add(inUsePause)}
+	case ofTask(err):
+		return failure
+	}
+	a.s.placeless = true
+	a.s.tellPlace(err)
+	return &notBegunError{why: failure, slot: failure, until: a.rec.NotBefore}
+}
+
+// begin begins work in the slot's place. A place that cannot be used is given up
+// for another; a command that fails is run again, as a process is started again.
+func (s *slot) begin(ctx context.Context, kind Isolation, w worktree.Work) (*worktree.Place, error) {
+	for try, places := 1, 1; ; {
+		place, err := s.place(ctx, kind)
+		if err == nil {
+			err = place.Begin(ctx, w)
+		}
+		var setup *worktree.SetupError
+		switch {
+		case err == nil:
+			return place, nil
+		case ctx.Err() != nil:
+			return nil, err
+		case errors.As(err, &setup) && try < launchTries:
+			s.p.log.Warn("set-up command is run again", "slot", s.id, "work", w.ID, "err", err)
+			select {
+			case <-time.After(backoff(s.p.cfg.Restart.First, s.p.cfg.Restart.Most, try)):
+			case <-ctx.Done():
+				return nil, err
+			}
+			try++
+		case ofTask(err):
+			return nil, err
+		default:
+			s.leave(kind)
+			if places == 2 {
+				return nil, err
+			}
+			s.p.log.Warn("place cannot be used, and is given up for another", "slot", s.id, "work", w.ID, "err", err)
+			places++
+		}
+	}
+}
+
+// ofTask reports whether the place is not to blame that work does not begin there:
+// it would not begin in another either.
+func ofTask(err error) bool {
+	var invalid *worktree.InvalidError
+	var setup *worktree.SetupError
+	return errors.Is(err, worktree.ErrConflict) || errors.Is(err, worktree.ErrUnknown) || errors.Is(err, worktree.ErrInUse) ||
+		errors.Is(err, worktree.ErrNoRepository) || errors.Is(err, worktree.ErrNoCommit) || errors.As(err, &invalid) || errors.As(err, &setup)
+}
+
+// tellPlace notes why the slot has no place for isolated tasks, for who looks at it.
+func (s *slot) tellPlace(err error) {
+	why := ""
 	if err != nil {
-		return cmp.Or(context.Cause(a.ctx), error(&placeError{err}))
+		why = fmt.Sprintf("has no place for isolated tasks: %v", err)
 	}
-	a.place = place
-	return nil
+	s.mu.Lock()
+	s.noPlace = why
+	s.mu.Unlock()
+}
+
+// inUsePause is how long a task waits whose branch somebody has checked out.
+const inUsePause = 5 * time.Second
+
+// notBegunError says that a task could not begin, for a reason that is not its
+// own: it goes back to the queue, as if it had not been tried.
+type notBegunError struct {
+	why   error
+	slot  error // why the slot can begin no other either, if so
+	until time.Time
+}
+
+func (e *notBegunError) Error() string { return e.why.Error() }
+func (e *notBegunError) Unwrap() error { return e.why }
+
+// notBegun gives a task back, and remembers why for those who ask.
+func (p *Pool) notBegun(ctx context.Context, r TaskRecord, e *notBegunError) {
+	p.mu.Lock()
+	if len(p.whyBack) >= maxWentOn {
+		clear(p.whyBack) // of tasks that others have run, or that were cancelled
+	}
+	p.whyBack[r.ID] = e.Error()
+	p.mu.Unlock()
+	p.giveBack(ctx, r, e.until)
+	p.sched.kick()
 }
 
 // work says what the attempt's branch begins with. An attempt that goes on with

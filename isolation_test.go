@@ -549,3 +549,118 @@ func TestP6WorkThatCannotBeSavedIsNamed(t *testing.T) {
 		})
 	}
 }
+
+func TestABrokenPlaceIsGivenUpForAnother(t *testing.T) {
+	t.Parallel()
+	for name, breaks := range map[string]func(t *testing.T, repo, place string){
+		"folder removed": func(t *testing.T, _, place string) {
+			if err := os.RemoveAll(place); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"worktree removed": func(t *testing.T, repo, place string) { git(t, repo, "worktree", "remove", "--force", place) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repo := repository(t)
+			p := isolated(t, repo, claudepool.PoolConfig{})
+			breaks(t, repo, wait(t, p, submit(t, p, claudepool.Task{Prompt: "add a"})).Output)
+			for range 2 {
+				r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add b"}))
+				if r.Outcome != claudepool.OutcomeOK || r.Attempts != 1 {
+					t.Fatalf("ended %s after %d attempts: %+v", r.Outcome, r.Attempts, r.Failure)
+				}
+				if diff := cmp.Diff([]string{"b", "list.txt"}, files(t, repo, r.Work.Branch)); diff != "" {
+					t.Errorf("files (-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+func TestP8WithoutAnyPlaceTasksFailAndASlotTriesAgain(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	c := claudepool.PoolConfig{Restart: claudepool.RestartPolicy{First: 10 * time.Millisecond, Most: 50 * time.Millisecond, Cooldown: 200 * time.Millisecond}}
+	c.Worktrees.Home = filepath.Join(t.TempDir(), "home")
+	p := isolated(t, repo, c)
+	wait(t, p, submit(t, p, claudepool.Task{Prompt: "add a"}))
+	away := c.Worktrees.Home + "-away"
+	if err := errors.Join(os.Rename(c.Worktrees.Home, away), os.WriteFile(c.Worktrees.Home, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add b"}))
+	if r.Outcome != claudepool.OutcomeLaunch {
+		t.Errorf("ended %s (%+v), want launch", r.Outcome, r.Failure)
+	}
+	contains(t, "message", r.Failure.Message, "no place to work in")
+	s, err := p.Status(t.Context())
+	if err != nil || s.Slots[0].Detail == "" {
+		t.Errorf("Status = %+v, %v; want it to say what is wrong with the slot", s, err)
+	}
+	if err := errors.Join(os.Remove(c.Worktrees.Home), os.Rename(away, c.Worktrees.Home)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "tasks run again", func() bool {
+		return wait(t, p, submit(t, p, claudepool.Task{Prompt: "add c"})).Outcome == claudepool.OutcomeOK
+	})
+}
+
+func TestATaskWaitsForItsBranch(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	p := isolated(t, repo, claudepool.PoolConfig{})
+	id := submit(t, p, claudepool.Task{Prompt: "add a", Review: &claudepool.ReviewPolicy{}})
+	reviewed := func(s claudepool.TaskState) bool { return s == claudepool.StatePendingReview || s.Terminal() }
+	if _, err := p.WaitFor(t.Context(), id, reviewed); err != nil {
+		t.Fatal(err)
+	}
+	git(t, repo, "checkout", "-q", "claude-pool/"+string(id))
+	if _, err := p.RejectResult(t.Context(), id, "add b"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the task says what it waits for", func() bool {
+		e, err := p.Explain(t.Context(), id)
+		return err == nil && e.State == claudepool.StatePending && strings.Contains(e.Reason, "is checked out in "+repo)
+	})
+	git(t, repo, "checkout", "-q", "main")
+	r, err := p.WaitFor(t.Context(), id, reviewed)
+	if err != nil || r.State != claudepool.StatePendingReview || r.Attempts != 2 {
+		t.Fatalf("the task is %s after %d attempts (%v), want it reviewed again after two", r.State, r.Attempts, err)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "list.txt"}, files(t, repo, "claude-pool/"+string(id))); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheSetUpCommandOfAPlace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, tc := range map[string]struct {
+		command string
+		want    claudepool.Outcome
+	}{
+		"takes long":       {"sleep 1.5", claudepool.OutcomeOK},
+		"fails at first":   {"echo >> %[1]s; [ $(wc -l < %[1]s) -ge 3 ]", claudepool.OutcomeOK},
+		"fails every time": {"echo registry unreachable; exit 3", claudepool.OutcomeLaunch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			command := tc.command
+			if strings.Contains(command, "%") {
+				command = fmt.Sprintf(command, filepath.Join(dir, "count"))
+			}
+			c := claudepool.PoolConfig{StallTimeout: time.Second, Restart: claudepool.RestartPolicy{First: 10 * time.Millisecond}}
+			c.Worktrees.Setup = []string{"sh", "-c", command}
+			p := isolated(t, repository(t), c)
+			r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add a"}))
+			if r.Outcome != tc.want || r.Attempts != 1 {
+				t.Fatalf("ended %s after %d attempts (%+v), want %s after one", r.Outcome, r.Attempts, r.Failure, tc.want)
+			}
+			if r.Failure != nil {
+				contains(t, "message", r.Failure.Message, "--worktree-setup")
+				contains(t, "message", r.Failure.Message, "registry unreachable")
+			}
+		})
+	}
+}

@@ -36,6 +36,7 @@ func (s *slot) home(ctx context.Context) (claude.Options, string) {
 		return o, s.ownKey
 	}
 	place, err := s.place(ctx, kind)
+	s.tellPlace(err)
 	if err != nil { // tasks that need it are told
 		s.p.log.Warn("slot has no place for isolated tasks yet", "slot", s.id, "err", err)
 		return o, s.ownKey

@@ -75,6 +75,7 @@ type Pool struct {
 	slots   []*slot
 	next    int // number of the next slot
 	running map[TaskID]*attempt
+	whyBack map[TaskID]string // why a task could not begin when it was last tried
 }
 
 // phase is how far a pool's life has come.
@@ -102,6 +103,7 @@ func newPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		launcher: cfg.Launcher,
 		started:  time.Now(),
 		running:  map[TaskID]*attempt{},
+		whyBack:  map[TaskID]string{},
 		overdue:  overdue{fresh: map[TaskID]sighting{}},
 		news:     make(chan struct{}, 1), inherited: map[string]SlotRecord{},
 		closed: make(chan struct{}), drainDone: make(chan struct{}),

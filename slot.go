@@ -66,6 +66,8 @@ type slot struct {
 	// failures are the times of the last failures, for the circuit.
 	failures []time.Time
 	places   map[Isolation]*worktree.Place // for isolated tasks
+	// placeless says that the last isolated task could not begin in any place.
+	placeless bool
 
 	lines transcriptWriter
 
@@ -74,6 +76,7 @@ type slot struct {
 	live     Agent // the agent, for who looks at it from outside
 	stopping bool
 	recycle  string // why the process is to be replaced
+	noPlace  string // why isolated tasks cannot begin, as far as is known
 	unhold   bool   // the session that is held has gone on elsewhere
 	version  int64  // of the slot's record
 
@@ -233,14 +236,18 @@ func (s *slot) serve(ctx context.Context, t assignment) {
 	s.set(SlotBusy, "")
 	a := newAttempt(s, t)
 	s.p.track(a)
-	crashed := a.run()
+	crashed, down := a.run()
 	s.p.untrack(a)
 	s.mu.Lock()
 	s.status.TaskID = ""
 	s.mu.Unlock()
 	a.rest()
-	if crashed {
+	switch {
+	case crashed:
 		s.crashed(ctx)
+	case down != nil:
+		s.failed(ctx, down)
+		s.p.gate.slotAgain(s)
 	}
 }
 
@@ -344,7 +351,11 @@ func (s *slot) adopt(a Agent, o claude.Options, key string) {
 	s.recycle = ""
 	s.mu.Unlock()
 	s.p.pruner.uses(a.Info())
-	s.p.gate.slotUp(s)
+	if s.placeless {
+		s.p.gate.slotAgain(s)
+	} else {
+		s.p.gate.slotUp(s)
+	}
 	if s.p.durable {
 		s.tellStore() // before it is asked anything: whoever takes over has to find it
 	}
@@ -428,9 +439,10 @@ func (s *slot) crashed(ctx context.Context) {
 	}
 }
 
-// failed notes that a process could not be started, and waits before the next try.
+// failed notes that the slot could get no process, or no place for its task, and
+// waits before the next try.
 func (s *slot) failed(ctx context.Context, err error) {
-	s.p.log.Warn("process could not be started", "slot", s.id, "err", err)
+	s.p.log.Warn("slot could not be made ready", "slot", s.id, "err", err)
 	s.p.gate.slotDown(s, err)
 	s.countFailure()
 	s.pause(ctx, err)
@@ -541,6 +553,7 @@ func (s *slot) snapshot() SlotStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.status
+	st.Detail = cmp.Or(st.Detail, s.noPlace)
 	if s.live != nil {
 		info := s.live.Info()
 		st.PID, st.SessionID = info.PID, info.SessionID
