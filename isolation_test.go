@@ -664,3 +664,26 @@ func TestTheSetUpCommandOfAPlace(t *testing.T) {
 		})
 	}
 }
+
+func TestTheWorkOfACancelledTaskIsNamed(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	begun := make(chan struct{})
+	turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		write(t, a.opts.Dir, "mine", "mine\n")
+		close(begun)
+		<-ctx.Done()
+		return claude.Result{Interrupted: true, Subtype: "error_during_execution", IsError: true}, context.Cause(ctx)
+	}
+	p := isolated(t, repo, claudepool.PoolConfig{Launcher: &fakeLauncher{turn: turn}})
+	id := submit(t, p, claudepool.Task{Prompt: "x"})
+	<-begun
+	if _, err := p.Cancel(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the result names the work", func() bool { return wait(t, p, id).Work != nil })
+	r := wait(t, p, id)
+	if r.State != claudepool.StateCancelled || r.Work.Branch != "claude-pool/"+string(id) || r.Work.Files != 1 {
+		t.Errorf("the task is %s with the work %+v", r.State, r.Work)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/claudepool/claudepool/claude"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // clone returns a copy of r that shares no memory with it that could be changed.
@@ -105,10 +106,7 @@ func (r *TaskResult) clone() *TaskResult {
 	}
 	c := *r
 	c.Structured = slices.Clone(r.Structured)
-	if r.Work != nil {
-		c.Work = new(*r.Work)
-		c.Work.Commits, c.Work.Recovery, c.Work.Conflicts = slices.Clone(r.Work.Commits), slices.Clone(r.Work.Recovery), slices.Clone(r.Work.Conflicts)
-	}
+	c.Work = cloneWork(r.Work)
 	if r.Failure != nil {
 		c.Failure = new(*r.Failure)
 		if code := r.Failure.ExitCode; code != nil {
@@ -125,6 +123,15 @@ func (r *TaskResult) clone() *TaskResult {
 }
 
 func (a Attempt) clone() Attempt {
-	a.Models = maps.Clone(a.Models)
+	a.Models, a.Work = maps.Clone(a.Models), cloneWork(a.Work)
 	return a
+}
+
+func cloneWork(w *worktree.Result) *worktree.Result {
+	if w == nil {
+		return nil
+	}
+	c := *w
+	c.Commits, c.Recovery, c.Conflicts = slices.Clone(w.Commits), slices.Clone(w.Recovery), slices.Clone(w.Conflicts)
+	return &c
 }

@@ -85,7 +85,7 @@ func (a *attempt) tellSpend(at *Attempt) {
 func (a *attempt) record(v verdict, res claude.Result, err error, now time.Time) *Attempt {
 	at := &Attempt{
 		TaskID: a.rec.ID, Fence: a.rec.Fence, SlotID: a.s.id, Holder: a.p.holder(), Outcome: v.outcome, Message: v.message,
-		Cost: res.Cost, Models: res.Models, SessionID: a.sessionID(res), Started: a.started, Ended: now,
+		Cost: res.Cost, Models: res.Models, SessionID: a.sessionID(res), Work: a.written, Started: a.started, Ended: now,
 	}
 	if v.outcome == OutcomeCancelled || v.outcome == OutcomeLost {
 		at.Output = res.Text // the task has no place for it any more

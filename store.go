@@ -256,7 +256,7 @@ type ClaimRef struct {
 // until the attempt is recorded; no [Change] tells of that. If the holder is
 // dead, whoever finds that out must record it. To cancel a task that has ended
 // already is no error and changes no state: the record is returned, whatever
-// From is.
+// From is. The Work of its last attempt, saved after that, goes into its result.
 type Transition struct {
 	Task  TaskID
 	From  TaskState

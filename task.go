@@ -380,6 +380,7 @@ type Attempt struct {
 	Assumed   Microdollars                 `json:"cost_assumed_microdollars,omitempty"`
 	Models    map[string]claude.ModelUsage `json:"models,omitempty"`
 	SessionID string                       `json:"session_id,omitempty"`
+	Work      *worktree.Result             `json:"work,omitempty"` // of an isolated task
 	Started   time.Time                    `json:"started,omitzero"`
 	Ended     time.Time                    `json:"ended,omitzero"`
 	// Late says that the attempt had lost its claim before it ended: it

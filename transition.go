@@ -73,7 +73,11 @@ func (t Transition) Apply(r *TaskRecord, status func(fence int64) (ClaimStatus, 
 	case moves:
 		t.apply(r)
 	case r.Result != nil:
-		r.setResult(new(*r.Result))
+		result := new(*r.Result)
+		if done.Attempt != nil && claim.Last && result.Work == nil {
+			result.Work = cloneWork(done.Attempt.Work) // the task was cancelled before that was saved
+		}
+		r.setResult(result)
 	}
 	open := held.Open && !(done.Released && r.Claim.Fence == t.Fence)
 	if r.Claim != nil && r.State != StateRunning && !open {

@@ -331,7 +331,8 @@ func (m *model) transition(tr claudepool.Transition) (claudepool.TaskRecord, err
 	}
 	moves, err := wantTransition(t.State, tr, t.Fence)
 	current := moves && t.State == claudepool.StateRunning && tr.Fence == t.Fence
-	if tr.Attempt != nil && t.claims[i].attempt == nil {
+	settled := tr.Attempt != nil && t.claims[i].attempt == nil
+	if settled {
 		a := *tr.Attempt
 		a.TaskID, a.Fence, a.Late, a.Cost = tr.Task, tr.Fence, !current, max(0, a.Cost)
 		a.Assumed = min(max(0, a.Assumed), a.Cost)
@@ -357,6 +358,9 @@ func (m *model) transition(tr claudepool.Transition) (claudepool.TaskRecord, err
 	}
 	if t.Result != nil {
 		res := *t.Result
+		if settled && !moves && i == len(t.claims)-1 && res.Work == nil {
+			res.Work = tr.Attempt.Work
+		}
 		res.TaskID, res.State, res.Outcome, res.Success = t.ID, t.State, t.Outcome, t.Outcome == claudepool.OutcomeOK
 		res.Cost, res.Estimated, res.Attempts = t.Cost, t.Estimated, t.Attempts
 		for _, step := range res.Steps {

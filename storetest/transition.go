@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/claudepool/claudepool"
+	"github.com/claudepool/claudepool/worktree"
 )
 
 // enter creates a task and brings it into a state. All but the pending one
@@ -244,8 +245,9 @@ var fenceTests = []test{
 		s.wantLedger(claudepool.Ledger{Spent: 10, Attempts: 1})
 
 		s.move(running, claudepool.StateCancelled)
+		work := &worktree.Result{Branch: "claude-pool/a", Total: 1}
 		_, err = s.Transition(t.Context(), transition(running, claudepool.StateCompleted, costing(7), func(tr *claudepool.Transition) {
-			tr.Attempt.SessionID = "s2"
+			tr.Attempt.SessionID, tr.Attempt.Work = "s2", work
 			tr.Result = &claudepool.TaskResult{Output: "too late"}
 		}))
 		wantError(t, "the cancelled holder's transition", err, claudepool.ErrConflict)
@@ -256,10 +258,13 @@ var fenceTests = []test{
 		if got.SessionID != "s2" {
 			t.Errorf("session is %q, want that of the last attempt", got.SessionID)
 		}
+		if diff := cmp.Diff(work, got.Result.Work, equal); diff != "" {
+			t.Errorf("work, want that of the last attempt (-want +got):\n%s", diff)
+		}
 		s.wantLedger(claudepool.Ledger{Spent: 17, Attempts: 2})
 		want := []claudepool.Attempt{
 			{TaskID: "a", Fence: lost.Fence, Outcome: claudepool.OutcomeLost, Cost: 10, Estimated: true, Started: at(10), Ended: at(20)},
-			{TaskID: "a", Fence: running.Fence, Cost: 7, SessionID: "s2", Started: at(10), Ended: at(20), Late: true},
+			{TaskID: "a", Fence: running.Fence, Cost: 7, SessionID: "s2", Work: work, Started: at(10), Ended: at(20), Late: true},
 		}
 		if diff := cmp.Diff(want, s.attempts("a"), equal); diff != "" {
 			t.Errorf("attempts (-want +got):\n%s", diff)
