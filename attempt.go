@@ -69,7 +69,8 @@ type attempt struct {
 	usable bool // the slot's process can be used again
 	rested bool // it has forgotten the task, holds its session, or has ended
 
-	place   *worktree.Place  // while work is open in it
+	place   *worktree.Place  // of an isolated task, once its work has begun
+	moved   bool             // the conversation may have been in another
 	written *worktree.Result // what came of that
 	unsaved *unsavedError    // why not all of it was saved, if so
 	marked  []string         // files with conflicts that it was to resolve
@@ -226,6 +227,7 @@ func (a *attempt) execute() (source, claude.Result, error) {
 		return from, claude.Result{}, err
 	}
 	agent := a.s.agent
+	a.moved = a.place != nil && from != fromWarm && cmp.Or(a.rec.ResumeSession, a.rec.Task.Session.ID) != ""
 	prompt, err := a.compose()
 	if err != nil {
 		return from, claude.Result{}, err

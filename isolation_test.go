@@ -687,3 +687,23 @@ func TestTheWorkOfACancelledTaskIsNamed(t *testing.T) {
 		t.Errorf("the task is %s with the work %+v", r.State, r.Work)
 	}
 }
+
+func TestASessionIsToldOfItsPlace(t *testing.T) {
+	t.Parallel()
+	l := &fakeLauncher{turn: editor}
+	p := isolated(t, repository(t), claudepool.PoolConfig{Slots: 2, Launcher: l})
+	var prompts []string
+	session := claudepool.Session{}
+	for _, slot := range []string{"slot-0", "slot-1", "slot-1"} {
+		r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add a", Slot: slot, Session: session, KeepSession: time.Minute}))
+		session.Task = r.TaskID
+		for _, a := range l.agents() {
+			if said := a.said(); a.opts.Dir == r.Output && len(said) > 0 {
+				prompts = append(prompts, strings.ReplaceAll(said[len(said)-1], r.Output, "HERE"))
+			}
+		}
+	}
+	if len(prompts) != 3 || prompts[0] != "add a" || !strings.Contains(prompts[1], "directory is now HERE.") || prompts[2] != "add a" {
+		t.Errorf("the agents were asked %q, want the second to be told where it is", prompts)
+	}
+}

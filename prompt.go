@@ -20,6 +20,10 @@ const (
 	// in it: the CLI writes a prompt down some time after it has begun with it,
 	// in a file that the reset before may have made.
 	againPrompt = continuePrompt + " You were interrupted at the following request. If it is not in this conversation yet, begin with it now.\n\n%s"
+	// movedPrompt comes before all else when a conversation goes on in a process of
+	// an isolated task, which may be in another place: what it remembers of the
+	// old one would lead it into the files of another task.
+	movedPrompt = "Your working directory is now %s. It has all that you have worked on. Do not use paths of any other working directory that you have had: other work is done there now.\n\n"
 	// reworkPrompt goes on with a conversation whose result was rejected.
 	reworkPrompt = "A reviewer has looked at your result and rejected it. This is what they said:\n\n" +
 		"<review_feedback>\n%s\n</review_feedback>\n\n" +
@@ -104,6 +108,9 @@ func (a *attempt) prompting() (claude.Prompt, error) {
 		return claude.Prompt{}, fmt.Errorf("write the messages to %s: %w", a.s.id, err)
 	}
 	a.given = given
+	if a.moved {
+		before = fmt.Sprintf(movedPrompt, a.place.Dir()) + before
+	}
 	prompt.Text = before + block + prompt.Text
 	return prompt, nil
 }
