@@ -298,3 +298,38 @@ func TestIsolationThatCannotBeHadIsRefused(t *testing.T) {
 		})
 	}
 }
+
+func TestP6MergingAChainMovesNoBranchOfOthers(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 2})
+	step := func(name string, needs ...string) claudepool.ChainStep {
+		return claudepool.ChainStep{Name: name, Needs: needs, Action: claudepool.StepAction{Prompt: "add " + name}}
+	}
+	id, err := p.SubmitChain(t.Context(), claudepool.Chain{Steps: []claudepool.ChainStep{step("a"), step("b", "a"), step("c", "a")}}, claudepool.ChainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := p.WaitChain(t.Context(), id); err != nil {
+		t.Fatalf("WaitChain = %+v, %v", r, err)
+	}
+	git(t, repo, "branch", "claude-pool/"+string(id)) // somebody's own
+	before := git(t, repo, "for-each-ref", "--format=%(refname) %(objectname)")
+	merge := worktree.MergeRequest{CheckedOut: worktree.FastForward, DryRun: true}
+	if _, err := p.MergeTask(t.Context(), id, merge); err != nil {
+		t.Fatal(err)
+	}
+	if got := git(t, repo, "for-each-ref", "--format=%(refname) %(objectname)"); got != before {
+		t.Errorf("refs after a dry run (-want +got):\n%s", cmp.Diff(before, got))
+	}
+	merge.DryRun = false
+	if m, err := p.MergeTask(t.Context(), id, merge); err != nil || !m.Merged {
+		t.Fatalf("MergeTask = %+v, %v", m, err)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "c", "list.txt"}, strings.Fields(git(t, repo, "ls-files"))); diff != "" {
+		t.Errorf("files of main (-want +got):\n%s", diff)
+	}
+	if got := git(t, repo, "rev-list", "--count", "claude-pool/"+string(id)); got != "1" {
+		t.Errorf("the branch that somebody else has made has %s commits now", got)
+	}
+}

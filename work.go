@@ -63,8 +63,8 @@ func (p *Pool) workspace(ctx context.Context) (*worktree.Manager, error) {
 }
 
 // MergeTask brings the work of an isolated task that has ended, or waits for a
-// review, to a branch; of a chain that of its last steps, one after the other. In
-// o, Work and Branch are the pool's to say. The target moves only forward and only
+// review, to a branch; of a chain that of its last steps, merged into one another
+// first. In o, Work, Branch and Commit are the pool's to say. The target moves only forward and only
 // if nobody else has moved it meanwhile, and no checkout is changed unless o says
 // so. A conflict leaves all as it was and is a [*worktree.ConflictError];
 // [Pool.ResolveConflict] sends it back to where the work was done. A task without
@@ -78,13 +78,13 @@ func (p *Pool) MergeTask(ctx context.Context, id TaskID, o worktree.MergeRequest
 	if err != nil {
 		return worktree.MergeResult{}, err
 	}
+	o.Work, o.Branch, o.Commit = works[0], "", ""
 	if len(works) > 1 { // steps that nothing joins
-		if err := m.Gather(ctx, string(id), works); err != nil {
+		o.Work, o.Branch = "", string(id)
+		if o.Commit, err = m.Combine(ctx, works); err != nil {
 			return worktree.MergeResult{}, err
 		}
-		works = []string{string(id)}
 	}
-	o.Work, o.Branch = works[0], ""
 	return m.Merge(ctx, o)
 }
 

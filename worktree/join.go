@@ -14,6 +14,8 @@ func (m *Manager) Merge(ctx context.Context, req MergeRequest) (MergeResult, err
 	switch {
 	case (req.Work == "") == (req.Branch == ""):
 		return MergeResult{}, invalid("MergeRequest.Work", "and Branch: one of them must be given")
+	case req.Work != "" && req.Commit != "":
+		return MergeResult{}, invalid("MergeRequest.Commit", "and Work: only one of them can be given")
 	case req.Work != "":
 		if err := m.checkID(ctx, "MergeRequest.Work", req.Work); err != nil {
 			return MergeResult{}, err
@@ -52,38 +54,26 @@ func (m *Manager) Combine(ctx context.Context, works []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var at, name string
+	var at sides // ours is what is joined so far
 	for _, id := range works {
-		next, err := m.tip(ctx, id)
-		if err != nil {
+		if at.theirs, err = m.tip(ctx, id); err != nil {
 			return "", err
 		}
-		if at == "" {
-			at, name = next, id
+		at.theirsName = "claude-pool/" + id
+		if at.ours == "" {
+			at.ours, at.oursName = at.theirs, at.theirsName
 			continue
 		}
-		joined, conflicts, err := c.join(ctx, sides{ours: at, theirs: next, oursName: name, theirsName: "claude-pool/" + id})
+		joined, conflicts, err := c.join(ctx, at)
 		if err != nil {
 			return "", err
 		}
 		if len(conflicts) > 0 {
-			return "", &ConflictError{Branch: "claude-pool/" + id, Target: "claude-pool/" + name, Files: conflicts}
+			return "", &ConflictError{Branch: at.theirsName, Target: at.oursName, Files: conflicts}
 		}
-		at = joined
+		at.ours, at.oursName = joined, at.oursName+" and "+at.theirsName
 	}
-	return at, nil
-}
-
-// Gather makes the branch of the work id: one that has several others.
-func (m *Manager) Gather(ctx context.Context, id string, works []string) error {
-	if err := m.checkID(ctx, "Work.ID", id); err != nil {
-		return err
-	}
-	at, err := m.Combine(ctx, works)
-	if err != nil {
-		return err
-	}
-	return updateRefs(ctx, m.repo, "update "+branchPrefix+id+" "+at)
+	return at.ours, nil
 }
 
 // Mix returns a commit in which a branch is merged into work as far as that goes.

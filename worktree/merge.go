@@ -52,9 +52,12 @@ const (
 
 // MergeRequest says what is to be merged.
 type MergeRequest struct {
-	// Work is the id of the work, or Branch a branch; one of them.
+	// Work is the id of the work, or Branch a branch; one of them. With Commit,
+	// that is merged, such as what [Manager.Combine] has made, and Branch is no
+	// more than what it is called.
 	Work   string
 	Branch string
+	Commit string
 	// Target is a branch. Default: [Options].Target.
 	Target string
 	// Strategy is by default [Merge].

@@ -91,7 +91,15 @@ func mergeMessage(req MergeRequest) string {
 	if text := strings.TrimSpace(req.Message); text != "" {
 		return text + "\n"
 	}
-	return fmt.Sprintf("Merge branch '%s' into %s\n", req.Branch, req.Target)
+	return fmt.Sprintf("Merge %s into %s\n", req.called(), req.Target)
+}
+
+// called is what a message calls the work.
+func (r MergeRequest) called() string {
+	if r.Commit != "" {
+		return r.Branch
+	}
+	return "branch '" + r.Branch + "'"
 }
 
 // squashMessage is what the one commit says that stands for several.
@@ -112,7 +120,7 @@ func (c combiner) squashMessage(ctx context.Context, req MergeRequest, commits [
 		return "", err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Merge branch '%s' as one commit\n", req.Branch)
+	fmt.Fprintf(&b, "Merge %s as one commit\n", req.called())
 	for i, subject := range subjects {
 		if i == 0 {
 			b.WriteString("\n")

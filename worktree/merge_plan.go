@@ -22,6 +22,14 @@ type merging struct {
 	before, head string // commits of the target and the work
 }
 
+// work returns what names the commit that a request is about.
+func (c combiner) work(ctx context.Context, req MergeRequest) (string, error) {
+	if req.Commit != "" {
+		return req.Commit, nil
+	}
+	return c.branch(ctx, req.Branch)
+}
+
 func (m merging) sides() sides {
 	return sides{ours: m.before, theirs: m.head, oursName: m.req.Target, theirsName: m.req.Branch}
 }
