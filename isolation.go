@@ -230,7 +230,7 @@ func (a *attempt) endWork() (*worktree.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.rec.Task.Merge != "" {
+	if t := &a.rec.Task; t.Merge != "" || len(t.From) > 0 || t.Session.Task != "" { // it may have begun with conflicts
 		m, err := a.p.trees.open(ctx)
 		if err == nil {
 			a.marked, err = m.Marked(ctx, r.Head)

@@ -205,12 +205,25 @@ func TestConflictsThatAreLeftMarkedFailTheTask(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := wait(t, p, id); r.Outcome != claudepool.OutcomeConflict {
-		t.Errorf("ended %s, want conflict: the marks are still there", r.Outcome)
+	check := func(id claudepool.TaskID, want claudepool.Outcome) {
+		t.Helper()
+		if r := wait(t, p, id); r.Outcome != want {
+			t.Errorf("ended %s, want %s: the marks are still there", r.Outcome, want)
+		}
+		_, err := p.MergeTask(t.Context(), id, worktree.MergeRequest{CheckedOut: worktree.FastForward})
+		conflict, isConflict := errors.AsType[*worktree.ConflictError](err)
+		if !isConflict || len(conflict.Files) != 1 || conflict.Files[0].Path != "list.txt" {
+			t.Errorf("MergeTask = %v, want a conflict in list.txt", err)
+		}
 	}
-	if _, err := p.MergeTask(t.Context(), id, worktree.MergeRequest{}); !errors.Is(err, worktree.ErrConflict) {
-		t.Errorf("MergeTask of it = %v, want ErrConflict", err)
+	check(id, claudepool.OutcomeConflict)
+	check(submit(t, p, claudepool.Task{Prompt: "add more", Session: claudepool.Session{Task: id}}), claudepool.OutcomeConflict)
+	check(submit(t, p, claudepool.Task{Prompt: "fail", Session: claudepool.Session{Task: id}}), claudepool.OutcomeAgentError)
+	again, err := p.ResolveConflict(t.Context(), id, conflict, "")
+	if err != nil {
+		t.Fatal(err)
 	}
+	check(again, claudepool.OutcomeConflict)
 }
 
 func TestTheBranchOfAnAttemptThatWasCutOffGoesOn(t *testing.T) {

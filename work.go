@@ -1,6 +1,7 @@
 package claudepool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,9 +98,6 @@ func (p *Pool) workOf(ctx context.Context, m *worktree.Manager, id TaskID) ([]st
 	if !r.State.Terminal() && r.State != StatePendingReview {
 		return nil, fmt.Errorf("task %s is %s, and may write more; wait for its end: %w", id, r.State, ErrConflict)
 	}
-	if r.Outcome == OutcomeConflict {
-		return nil, fmt.Errorf("task %s has left conflicts unresolved, and is not merged: %w", id, worktree.ErrConflict)
-	}
 	tasks := []TaskID{id}
 	if r.Chain != nil {
 		if tasks, err = p.lastSteps(ctx, r); err != nil {
@@ -181,16 +179,21 @@ func (p *Pool) ResolveConflict(ctx context.Context, id TaskID, conflict *worktre
 	return p.Submit(ctx, t)
 }
 
+// maxNamed bounds how many files the prompt for conflicts names.
+const maxNamed = 100
+
 // conflictPrompt asks an agent to resolve conflicts in its files.
 func conflictPrompt(e *worktree.ConflictError) string {
-	names := make([]string, len(e.Files))
-	for i, f := range e.Files {
-		names[i] = fmt.Sprintf("- %q (%s)", f.Path, f.Kind)
+	var names strings.Builder
+	for _, f := range e.Files[:min(len(e.Files), maxNamed)] {
+		fmt.Fprintf(&names, "- %q (%s)\n", f.Path, cmp.Or(f.Note, f.Kind))
 	}
-	return fmt.Sprintf(`Your work conflicts with what others have done meanwhile. The branch %q has been merged into the files in your working directory; where both sides had changed the same lines, both are there, between lines that begin with <<<<<<<, ======= and >>>>>>>.
+	if more := len(e.Files) - maxNamed; more > 0 {
+		fmt.Fprintf(&names, "- and %d more; they have the same marks\n", more)
+	}
+	return fmt.Sprintf(`Your work conflicts with what others have done meanwhile. The branch %q has been merged into the files in your working directory; where the two sides do not go together, both are there, between lines that begin with <<<<<<<, ======= and >>>>>>>. A side that has deleted or renamed the file is empty. Of a binary file each side is a line with the git command that prints it.
 
 Files with conflicts when this was found out:
 %s
-
-Resolve each conflict so that what you have changed and what the other side has changed both still hold, and remove the lines with the marks. Change nothing else, but what has to change for the whole to work. You need not commit.`, e.Target, strings.Join(names, "\n"))
+Resolve each conflict so that what you have changed and what the other side has changed both still hold, and remove the lines with the marks; where only one side can hold, make the file what it is there, or delete it. Change nothing else, but what has to change for the whole to work. You need not commit.`, e.Target, names.String())
 }

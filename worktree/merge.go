@@ -108,7 +108,8 @@ type FileConflict struct {
 	Path string `json:"path"`
 	// Kind is what git calls it: "content", "binary", "mode", "add/add",
 	// "modify/delete", "rename/delete", "rename/rename", "distinct types",
-	// "file/directory", "file location", "submodule".
+	// "file/directory", "file location", "submodule"; or "unresolved" for one of an
+	// earlier merge, whose marks the work still has.
 	Kind string `json:"kind"`
 	// Note says in words what each side did.
 	Note string `json:"note,omitempty"`
