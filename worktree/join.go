@@ -150,4 +150,4 @@ func (m *Manager) tip(ctx context.Context, id string) (string, error) {
 
 // plain is git in the repository's common folder, for what merges: it says itself
 // what it works on.
-func (m *Manager) plain() git.Repo { return m.git.In(m.names.common) }
+func (m *Manager) plain() git.Repo { return m.quiet(m.git.In(m.names.common)) }
