@@ -168,12 +168,28 @@ func (m merging) rebase(ctx context.Context) (plan, error) {
 
 // linear does so commit by commit, without merge commits and what the target has.
 func (m merging) linear(ctx context.Context) (plan, error) {
-	commits, err := m.repo.Lines(ctx, "rev-list", "--reverse", "--topo-order", "--no-merges", "--right-only", "--cherry-pick", m.before+"..."+m.head)
+	commits, err := m.repo.Lines(ctx, "rev-list", "--reverse", "--topo-order", "--no-merges", "--right-only", "--cherry-mark", m.before+"..."+m.head)
 	if err != nil {
 		return plan{}, err
 	}
-	top := m.before
-	for _, id := range commits {
+	top, there := m.before, ""
+	for _, line := range commits {
+		id := line[1:]
+		if line[0] == '=' {
+			// It may be one that only looks the same.
+			if there == "" {
+				if there, err = m.cherry(ctx, m.before, m.head); err != nil {
+					return plan{}, err
+				}
+			}
+			next, err := m.replay(ctx, there, id)
+			if err != nil {
+				return plan{}, err
+			}
+			if len(next.conflicts) == 0 && next.after == there {
+				continue
+			}
+		}
 		next, err := m.replay(ctx, top, id)
 		if err != nil || len(next.conflicts) > 0 {
 			return next, err
