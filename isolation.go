@@ -203,9 +203,13 @@ func (a *attempt) work(m *worktree.Manager) (worktree.Work, error) {
 		if err != nil {
 			return w, err
 		}
-		if known {
-			works = append(works, string(id))
+		if !known {
+			continue
 		}
+		if _, err := a.p.ended(a.ctx, id); err != nil && !errors.Is(err, ErrUnknownTask) {
+			return w, err
+		}
+		works = append(works, string(id))
 	}
 	var err error
 	switch {

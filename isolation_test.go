@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -344,5 +345,113 @@ func TestP6MergingAChainMovesNoBranchOfOthers(t *testing.T) {
 	}
 	if got := git(t, repo, "rev-list", "--count", "claude-pool/"+string(id)); got != "1" {
 		t.Errorf("the branch that somebody else has made has %s commits now", got)
+	}
+}
+
+func TestWorkThatMayStillChangeIsNotMerged(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		if p.Text != "cancelled" {
+			return editor(ctx, a, p, emit)
+		}
+		write(t, a.opts.Dir, "mine", "mine\n")
+		close(begun)
+		<-ctx.Done()
+		<-goOn // until it is interrupted
+		return claude.Result{Interrupted: true, Subtype: "error_during_execution", IsError: true}, context.Cause(ctx)
+	}
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 2, Launcher: &fakeLauncher{turn: turn}})
+	id := submit(t, p, claudepool.Task{Prompt: "cancelled"})
+	<-begun
+	merge := worktree.MergeRequest{CheckedOut: worktree.FastForward}
+	if _, err := p.MergeTask(t.Context(), id, merge); !errors.Is(err, claudepool.ErrStillWrites) {
+		t.Errorf("MergeTask while it runs = %v", err)
+	}
+	if _, err := p.Cancel(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := p.MergeTask(t.Context(), id, merge); !errors.Is(err, claudepool.ErrStillWrites) {
+		t.Errorf("MergeTask at once = %+v, %v", m, err)
+	}
+	if r := wait(t, p, submit(t, p, claudepool.Task{Prompt: "add b", From: []claudepool.TaskID{id}})); r.Outcome == claudepool.OutcomeOK {
+		t.Errorf("a task with From of it has ended %s without its work", r.Outcome)
+	}
+	close(goOn)
+	for {
+		m, err := p.MergeTask(t.Context(), id, merge)
+		if errors.Is(err, claudepool.ErrStillWrites) {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if err != nil || !m.Merged || git(t, repo, "show", "main:mine") != "mine" {
+			t.Errorf("MergeTask when it is saved = %+v, %v", m, err)
+		}
+		break
+	}
+}
+
+func TestResolveConflictRefuses(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	b := newBlocker()
+	turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		if p.Text == "block" {
+			return b.turn(ctx, a, p, emit)
+		}
+		return editor(ctx, a, p, emit)
+	}
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 3, Launcher: &fakeLauncher{turn: turn}})
+	running := submit(t, p, claudepool.Task{Prompt: "block"})
+	<-b.begun
+	defer close(b.release)
+	plain := submit(t, p, claudepool.Task{Prompt: "add x", Isolation: claudepool.IsolationNone})
+	wait(t, p, plain)
+	done := submit(t, p, claudepool.Task{Prompt: "sub five 5"})
+	wait(t, p, done)
+	chain, err := p.SubmitChain(t.Context(), claudepool.Chain{Steps: []claudepool.ChainStep{
+		{Name: "a", Action: claudepool.StepAction{Prompt: "sub five V"}},
+		{Name: "b", Needs: []string{"a"}, Action: claudepool.StepAction{Prompt: "add b"}},
+		{Name: "c", Needs: []string{"a"}, Action: claudepool.StepAction{Prompt: "add c"}},
+	}}, claudepool.ChainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, err := p.WaitChain(t.Context(), chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, repo, "list.txt", "mine\n")
+	git(t, repo, "commit", "-qam", "mine")
+	conflict := &worktree.ConflictError{Target: "main", Files: []worktree.FileConflict{{Path: "list.txt"}}}
+	for name, tt := range map[string]struct {
+		id       claudepool.TaskID
+		conflict *worktree.ConflictError
+		want     string
+	}{
+		"no conflict":   {done, nil, "conflict must be"},
+		"no target":     {done, &worktree.ConflictError{}, "conflict must be"},
+		"no isolation":  {plain, conflict, claudepool.ErrNoWork.Error()},
+		"running":       {running, conflict, claudepool.ErrStillWrites.Error()},
+		"several steps": {chain, conflict, string(ends.Steps[2].TaskID)},
+	} {
+		if id, err := p.ResolveConflict(t.Context(), tt.id, tt.conflict, ""); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %q, %v; want an error with %q", name, id, err, tt.want)
+		}
+	}
+	if _, err := p.MergeTask(t.Context(), chain, worktree.MergeRequest{DryRun: true}); !errors.Is(err, worktree.ErrConflict) || !strings.Contains(err.Error(), string(ends.Steps[2].TaskID)) {
+		t.Errorf("MergeTask of the chain = %v, want a conflict, and the steps to join", err)
+	}
+	first, err := p.ResolveConflict(t.Context(), done, conflict, "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conflict.Files = append(conflict.Files, worktree.FileConflict{Path: "another"})
+	if again, err := p.ResolveConflict(t.Context(), done, conflict, "key"); again != first || err != nil {
+		t.Errorf("with the same key and other files: %s, %v; want %s", again, err, first)
+	}
+	if _, err := p.ResolveConflict(t.Context(), plain, conflict, "key"); err == nil {
+		t.Error("a key was taken for another task")
 	}
 }
