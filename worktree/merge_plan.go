@@ -121,11 +121,17 @@ func (m merging) squash(ctx context.Context, tree string) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	message, err := m.squashMessage(ctx, m.req, commits)
+	author := of.author
+	if of.encoding != "" { // the message is in UTF-8
+		if author, err = m.repo.Run(ctx, append(logUTF8, "--date=raw", "--format=%an <%ae> %ad", last)...); err != nil {
+			return plan{}, err
+		}
+	}
+	message, err := m.squashMessage(ctx, m.req, commits, author)
 	if err != nil {
 		return plan{}, err
 	}
-	after, err := m.write(ctx, newCommit{tree: tree, parents: []string{m.before}, author: of.author, message: message})
+	after, err := m.write(ctx, newCommit{tree: tree, parents: []string{m.before}, author: author, message: message})
 	return plan{after: after}, err
 }
 

@@ -66,7 +66,7 @@ func TestStrategies(t *testing.T) {
 					t.Errorf("committer is %s", who)
 				}
 				if tt.strategy == Squash && tt.message == "" {
-					if got, want := b.git("log", "-1", "--format=%b", "main"), "- one\n- nothing\n- two\n"; got != want {
+					if got, want := b.git("log", "-1", "--format=%b", "main"), "- one\n- nothing\n- two\n\nCo-authored-by: A. Uthor <a@x>\nCo-authored-by: A Person <person@example.com>\n"; got != want {
 						t.Errorf("body is %q, want %q", got, want)
 					}
 				}
@@ -114,6 +114,25 @@ func TestSquashOfOneCommitKeepsItsMessage(t *testing.T) {
 	b.mustMerge(MergeRequest{Strategy: Squash})
 	if got := b.git("log", "-1", "--format=%B", "main"); strings.TrimSpace(got) != "why\n\nbecause" {
 		t.Errorf("message is %q", got)
+	}
+}
+
+// TestSquashNamesAllAuthors has those of commits and those that they name, in the
+// encoding of its own message.
+func TestSquashNamesAllAuthors(t *testing.T) {
+	t.Parallel()
+	b := bench(t)
+	b.git("checkout", "-q", "work")
+	b.write("w", "1\n")
+	b.commit("one\n\nCo-Authored-By: An Agent <agent@example.com>\nco-authored-by: J\u00f6rg <j@x>")
+	b.git("config", "i18n.commitEncoding", "ISO-8859-1")
+	b.write("w", "2\n")
+	b.git("commit", "-qam", "two", "--author=J\xf6rg <j@x>")
+	b.git("config", "--unset", "i18n.commitEncoding")
+	b.git("checkout", "-q", "--detach")
+	b.mustMerge(MergeRequest{Strategy: Squash})
+	if got, want := b.git("log", "-1", "--format=%an: %B", "main"), "J\u00f6rg: Merge branch 'work' as one commit\n\n- one\n- two\n\nCo-authored-by: A Person <person@example.com>\nCo-authored-by: An Agent <agent@example.com>\n"; got != want {
+		t.Errorf("commit %q, want %q", got, want)
 	}
 }
 
