@@ -239,7 +239,9 @@ func (a *attempt) endWork() (*worktree.Result, error) {
 		if err == nil {
 			a.marked, err = m.Marked(ctx, r.Head)
 		}
-		return &r, err
+		if err != nil {
+			a.p.log.Warn("whether conflicts are left is not known; a merge looks again", "task", a.rec.ID, "err", err)
+		}
 	}
 	return &r, nil
 }

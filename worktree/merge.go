@@ -25,7 +25,7 @@ const (
 	// not, it moves forward to the work instead, as git does by default.
 	Merge Strategy = "merge"
 	// Squash makes one commit with all changes. Its author is that of the work's
-	// last commit.
+	// last commit; the message names the others, unless it is given.
 	Squash Strategy = "squash"
 	// Rebase puts the commits one by one on top of the target, with their authors
 	// and dates. Those that change nothing there are left out, and so are merge
