@@ -67,8 +67,6 @@ func judgeError(err error) verdict {
 	var exit *claude.ExitError
 	var place *placeError
 	switch {
-	case errors.Is(err, errMarks):
-		return verdict{outcome: OutcomeConflict, message: err.Error()}
 	case errors.As(err, &place):
 		return verdict{outcome: placeClass(err), message: err.Error()}
 	case errors.As(err, &launch):

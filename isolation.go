@@ -226,9 +226,6 @@ func (e *unsavedError) Error() string {
 }
 func (e *unsavedError) Unwrap() error { return e.err }
 
-// errMarks says that conflicts may be marked in what a task has written.
-var errMarks = errors.New("whether conflicts are still marked is not known")
-
 // beginWork makes the slot's place ready for the attempt, if the task is to have
 // one, and says where that is.
 func (a *attempt) beginWork() error {
@@ -444,15 +441,14 @@ func (a *attempt) endWork() (*worktree.Result, error) {
 		a.s.leave(a.rec.Task.Isolation) // who takes it next tries again
 		return nil, &unsavedError{a.rec.ID, a.place.Root(), err}
 	}
-	if a.rec.Task.Merge != "" {
+	if t := &a.rec.Task; t.Merge != "" || len(t.From) > 0 || t.Session.Task != "" { // it may have begun with conflicts
 		m, err := a.p.trees.open(ctx)
 		if err == nil {
 			a.marked, err = m.Marked(ctx, r.Head)
 		}
 		if err != nil {
-			err = fmt.Errorf("%w: %w", errMarks, err)
+			a.p.log.Warn("whether conflicts are left is not known; a merge looks again", "task", a.rec.ID, "err", err)
 		}
-		return &r, err
 	}
 	return &r, nil
 }

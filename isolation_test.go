@@ -239,12 +239,25 @@ func TestConflictsThatAreLeftMarkedFailTheTask(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := wait(t, p, id); r.Outcome != claudepool.OutcomeConflict {
-		t.Errorf("ended %s, want conflict: the marks are still there", r.Outcome)
+	check := func(id claudepool.TaskID, want claudepool.Outcome) {
+		t.Helper()
+		if r := wait(t, p, id); r.Outcome != want {
+			t.Errorf("ended %s, want %s: the marks are still there", r.Outcome, want)
+		}
+		_, err := p.MergeTask(t.Context(), id, worktree.MergeRequest{CheckedOut: worktree.FastForward})
+		conflict, isConflict := errors.AsType[*worktree.ConflictError](err)
+		if !isConflict || len(conflict.Files) != 1 || conflict.Files[0].Path != "list.txt" {
+			t.Errorf("MergeTask = %v, want a conflict in list.txt", err)
+		}
 	}
-	if _, err := p.MergeTask(t.Context(), id, worktree.MergeRequest{}); !errors.Is(err, worktree.ErrConflict) {
-		t.Errorf("MergeTask of it = %v, want ErrConflict", err)
+	check(id, claudepool.OutcomeConflict)
+	check(submit(t, p, claudepool.Task{Prompt: "add more", Session: claudepool.Session{Task: id}}), claudepool.OutcomeConflict)
+	check(submit(t, p, claudepool.Task{Prompt: "fail", Session: claudepool.Session{Task: id}}), claudepool.OutcomeAgentError)
+	again, err := p.ResolveConflict(t.Context(), id, conflict, "")
+	if err != nil {
+		t.Fatal(err)
 	}
+	check(again, claudepool.OutcomeConflict)
 }
 
 func TestTheBranchOfAnAttemptThatWasCutOffGoesOn(t *testing.T) {
@@ -330,6 +343,146 @@ func TestIsolationThatCannotBeHadIsRefused(t *testing.T) {
 				t.Errorf("Submit = %v, want an InvalidError about isolation", err)
 			}
 		})
+	}
+}
+
+func TestP6MergingAChainMovesNoBranchOfOthers(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 2})
+	step := func(name string, needs ...string) claudepool.ChainStep {
+		return claudepool.ChainStep{Name: name, Needs: needs, Action: claudepool.StepAction{Prompt: "add " + name}}
+	}
+	id, err := p.SubmitChain(t.Context(), claudepool.Chain{Steps: []claudepool.ChainStep{step("a"), step("b", "a"), step("c", "a")}}, claudepool.ChainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := p.WaitChain(t.Context(), id); err != nil {
+		t.Fatalf("WaitChain = %+v, %v", r, err)
+	}
+	git(t, repo, "branch", "claude-pool/"+string(id)) // somebody's own
+	before := git(t, repo, "for-each-ref", "--format=%(refname) %(objectname)")
+	merge := worktree.MergeRequest{CheckedOut: worktree.FastForward, DryRun: true}
+	if _, err := p.MergeTask(t.Context(), id, merge); err != nil {
+		t.Fatal(err)
+	}
+	if got := git(t, repo, "for-each-ref", "--format=%(refname) %(objectname)"); got != before {
+		t.Errorf("refs after a dry run (-want +got):\n%s", cmp.Diff(before, got))
+	}
+	merge.DryRun = false
+	if m, err := p.MergeTask(t.Context(), id, merge); err != nil || !m.Merged {
+		t.Fatalf("MergeTask = %+v, %v", m, err)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "c", "list.txt"}, strings.Fields(git(t, repo, "ls-files"))); diff != "" {
+		t.Errorf("files of main (-want +got):\n%s", diff)
+	}
+	if got := git(t, repo, "rev-list", "--count", "claude-pool/"+string(id)); got != "1" {
+		t.Errorf("the branch that somebody else has made has %s commits now", got)
+	}
+}
+
+func TestWorkThatMayStillChangeIsNotMerged(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		if p.Text != "cancelled" {
+			return editor(ctx, a, p, emit)
+		}
+		write(t, a.opts.Dir, "mine", "mine\n")
+		close(begun)
+		<-ctx.Done()
+		<-goOn // until it is interrupted
+		return claude.Result{Interrupted: true, Subtype: "error_during_execution", IsError: true}, context.Cause(ctx)
+	}
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 2, Launcher: &fakeLauncher{turn: turn}})
+	id := submit(t, p, claudepool.Task{Prompt: "cancelled"})
+	<-begun
+	merge := worktree.MergeRequest{CheckedOut: worktree.FastForward}
+	if _, err := p.MergeTask(t.Context(), id, merge); !errors.Is(err, claudepool.ErrStillWrites) {
+		t.Errorf("MergeTask while it runs = %v", err)
+	}
+	if _, err := p.Cancel(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := p.MergeTask(t.Context(), id, merge); !errors.Is(err, claudepool.ErrStillWrites) {
+		t.Errorf("MergeTask at once = %+v, %v", m, err)
+	}
+	close(goOn)
+	for {
+		m, err := p.MergeTask(t.Context(), id, merge)
+		if errors.Is(err, claudepool.ErrStillWrites) {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if err != nil || !m.Merged || git(t, repo, "show", "main:mine") != "mine" {
+			t.Errorf("MergeTask when it is saved = %+v, %v", m, err)
+		}
+		break
+	}
+}
+
+func TestResolveConflictRefuses(t *testing.T) {
+	t.Parallel()
+	repo := repository(t)
+	b := newBlocker()
+	turn := func(ctx context.Context, a *fakeAgent, p claude.Prompt, emit func(claude.Event)) (claude.Result, error) {
+		if p.Text == "block" {
+			return b.turn(ctx, a, p, emit)
+		}
+		return editor(ctx, a, p, emit)
+	}
+	p := isolated(t, repo, claudepool.PoolConfig{Slots: 3, Launcher: &fakeLauncher{turn: turn}})
+	running := submit(t, p, claudepool.Task{Prompt: "block"})
+	<-b.begun
+	defer close(b.release)
+	plain := submit(t, p, claudepool.Task{Prompt: "add x", Isolation: claudepool.IsolationNone})
+	wait(t, p, plain)
+	done := submit(t, p, claudepool.Task{Prompt: "sub five 5"})
+	wait(t, p, done)
+	chain, err := p.SubmitChain(t.Context(), claudepool.Chain{Steps: []claudepool.ChainStep{
+		{Name: "a", Action: claudepool.StepAction{Prompt: "sub five V"}},
+		{Name: "b", Needs: []string{"a"}, Action: claudepool.StepAction{Prompt: "add b"}},
+		{Name: "c", Needs: []string{"a"}, Action: claudepool.StepAction{Prompt: "add c"}},
+	}}, claudepool.ChainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, err := p.WaitChain(t.Context(), chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, repo, "list.txt", "mine\n")
+	git(t, repo, "commit", "-qam", "mine")
+	conflict := &worktree.ConflictError{Target: "main", Files: []worktree.FileConflict{{Path: "list.txt"}}}
+	for name, tt := range map[string]struct {
+		id       claudepool.TaskID
+		conflict *worktree.ConflictError
+		want     string
+	}{
+		"no conflict":   {done, nil, "conflict must be"},
+		"no target":     {done, &worktree.ConflictError{}, "conflict must be"},
+		"no isolation":  {plain, conflict, claudepool.ErrNoWork.Error()},
+		"running":       {running, conflict, claudepool.ErrStillWrites.Error()},
+		"several steps": {chain, conflict, string(ends.Steps[2].TaskID)},
+	} {
+		if id, err := p.ResolveConflict(t.Context(), tt.id, tt.conflict, ""); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %q, %v; want an error with %q", name, id, err, tt.want)
+		}
+	}
+	if _, err := p.MergeTask(t.Context(), chain, worktree.MergeRequest{DryRun: true}); !errors.Is(err, worktree.ErrConflict) || !strings.Contains(err.Error(), string(ends.Steps[2].TaskID)) {
+		t.Errorf("MergeTask of the chain = %v, want a conflict, and the steps to join", err)
+	}
+	first, err := p.ResolveConflict(t.Context(), done, conflict, "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conflict.Files = append(conflict.Files, worktree.FileConflict{Path: "another"})
+	if again, err := p.ResolveConflict(t.Context(), done, conflict, "key"); again != first || err != nil {
+		t.Errorf("with the same key and other files: %s, %v; want %s", again, err, first)
+	}
+	if _, err := p.ResolveConflict(t.Context(), plain, conflict, "key"); err == nil {
+		t.Error("a key was taken for another task")
 	}
 }
 

@@ -1,6 +1,7 @@
 package claudepool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +11,12 @@ import (
 	"github.com/claudepool/claudepool/worktree"
 )
 
-// ErrNoWork: the task has no branch, because it was not isolated or never began.
-var ErrNoWork = errors.New("task has no branch")
+var (
+	// ErrNoWork: the task has no branch, because it was not isolated or never began.
+	ErrNoWork = errors.New("task has no branch")
+	// ErrStillWrites: the task has not ended, or its work is just being saved.
+	ErrStillWrites = errors.New("not all work of the task is on its branch yet")
+)
 
 // Places lists the folders in which isolated tasks work, those of other programs
 // and those that a program has left behind included.
@@ -75,12 +80,16 @@ func (p *Pool) workspace(ctx context.Context) (*worktree.Manager, error) {
 }
 
 // MergeTask brings the work of an isolated task that has ended, or waits for a
-// review, to a branch; of a chain that of its last steps, one after the other. In
-// o, Work and Branch are the pool's to say. The target moves only forward and only
-// if nobody else has moved it meanwhile, and no checkout is changed unless o says
-// so. A conflict leaves all as it was and is a [*worktree.ConflictError];
-// [Pool.ResolveConflict] sends it back to where the work was done. A task without
-// a branch is [ErrNoWork].
+// review, to a branch; of a chain that of its last steps, merged into one another
+// first. In o, Work, Branch and Commit are the pool's to say. The target moves only
+// forward and only if nobody else has moved it meanwhile, and no checkout is
+// changed unless o says so.
+//
+// What a task has written that has failed or was cancelled is merged like that of
+// others: look at its outcome first. One that may still write is [ErrStillWrites],
+// and one without a branch [ErrNoWork]. A conflict leaves all as it was and is a
+// [*worktree.ConflictError]; [Pool.ResolveConflict] sends it back to where the work
+// was done. Work in which marks of a conflict are left after that is one again.
 func (p *Pool) MergeTask(ctx context.Context, id TaskID, o worktree.MergeRequest) (worktree.MergeResult, error) {
 	m, err := p.workspace(ctx)
 	if err != nil {
@@ -90,27 +99,46 @@ func (p *Pool) MergeTask(ctx context.Context, id TaskID, o worktree.MergeRequest
 	if err != nil {
 		return worktree.MergeResult{}, err
 	}
-	if len(works) > 1 { // steps that nothing joins
-		if err := m.Gather(ctx, string(id), works); err != nil {
-			return worktree.MergeResult{}, err
-		}
-		works = []string{string(id)}
+	o.Work, o.Branch, o.Commit = works[0], "", ""
+	if len(works) == 1 {
+		return m.Merge(ctx, o)
 	}
-	o.Work, o.Branch = works[0], ""
-	return m.Merge(ctx, o)
+	// Steps that nothing joins.
+	o.Work, o.Branch = "", string(id)
+	res := worktree.MergeResult{}
+	if o.Commit, err = m.Combine(ctx, works); err == nil {
+		res, err = m.Merge(ctx, o)
+	}
+	if errors.Is(err, worktree.ErrConflict) {
+		err = fmt.Errorf("%w; %s", err, joinFirst(id, works))
+	}
+	return res, err
+}
+
+// joinFirst says how work of several sessions comes to one.
+func joinFirst[T ~string](chain TaskID, ends []T) string {
+	return fmt.Sprintf("no one session has written all of chain %s: submit a task with From of its last steps, which joins them (%q), and merge that", chain, ends)
+}
+
+// ended returns the record of a task of which all work is on its branch.
+func (p *Pool) ended(ctx context.Context, id TaskID) (TaskRecord, error) {
+	r, err := p.store.Task(ctx, id)
+	switch {
+	case err != nil:
+		return r, err
+	case !r.State.Terminal() && r.State != StatePendingReview:
+		return r, fmt.Errorf("task %s is %s; wait for its end: %w", id, r.State, ErrStillWrites)
+	case r.Claim != nil: // it was cancelled, and who runs it has not come to that yet
+		return r, fmt.Errorf("task %s is %s, and what it has written is being saved; try again: %w", id, r.State, ErrStillWrites)
+	}
+	return r, nil
 }
 
 // workOf returns whose branches have the work of a task or a chain.
 func (p *Pool) workOf(ctx context.Context, m *worktree.Manager, id TaskID) ([]string, error) {
-	r, err := p.store.Task(ctx, id)
+	r, err := p.ended(ctx, id)
 	if err != nil {
 		return nil, err
-	}
-	if !r.State.Terminal() && r.State != StatePendingReview {
-		return nil, fmt.Errorf("task %s is %s, and may write more; wait for its end: %w", id, r.State, ErrConflict)
-	}
-	if r.Outcome == OutcomeConflict {
-		return nil, fmt.Errorf("task %s has left conflicts unresolved, and is not merged: %w", id, worktree.ErrConflict)
 	}
 	tasks := []TaskID{id}
 	if r.Chain != nil {
@@ -124,9 +152,13 @@ func (p *Pool) workOf(ctx context.Context, m *worktree.Manager, id TaskID) ([]st
 		if err != nil {
 			return nil, err
 		}
-		if known {
-			works = append(works, string(t))
+		if !known {
+			continue
 		}
+		if _, err := p.ended(ctx, t); err != nil {
+			return nil, err
+		}
+		works = append(works, string(t))
 	}
 	if len(works) == 0 {
 		return nil, fmt.Errorf("task %s has isolation %q: %w", id, r.Task.Isolation, ErrNoWork)
@@ -169,40 +201,62 @@ func (p *Pool) lastSteps(ctx context.Context, r TaskRecord) ([]TaskID, error) {
 // ResolveConflict submits a task that goes on in the session and on the branch of
 // the task id, with the target merged into it as far as that goes: what is left
 // are the conflicts, which the agent is asked to resolve. When it has, the branch
-// merges. It returns the new task, whose branch is to be merged then.
+// merges. It returns the new task, whose branch is to be merged then. A key that
+// was given for that task and target before names the same one again, whatever
+// conflicts by now.
 func (p *Pool) ResolveConflict(ctx context.Context, id TaskID, conflict *worktree.ConflictError, key string) (TaskID, error) {
-	r, err := p.store.Task(ctx, id)
+	if conflict == nil || conflict.Target == "" {
+		return "", invalidField("conflict", "must be that of a merge, with its target")
+	}
+	r, err := p.ended(ctx, id)
 	if err != nil {
 		return "", err
 	}
 	if r.Chain != nil {
 		steps, err := p.lastSteps(ctx, r)
-		if err != nil {
+		switch {
+		case err != nil:
 			return "", err
-		}
-		if len(steps) != 1 {
-			return "", fmt.Errorf("chain %s ends in %d steps, and no one session has written all of it; submit a task for the conflict", id, len(steps))
+		case len(steps) == 0:
+			return "", fmt.Errorf("chain %s: %w", id, ErrNoWork)
+		case len(steps) > 1:
+			return "", errors.New(joinFirst(id, steps))
 		}
 		return p.ResolveConflict(ctx, steps[0], conflict, key)
+	}
+	if !r.Task.Isolation.apart() {
+		return "", fmt.Errorf("task %s has isolation %q: %w", id, r.Task.Isolation, ErrNoWork)
 	}
 	t := r.Task.clone()
 	t.Prompt, t.Commands, t.Images = conflictPrompt(conflict), false, nil
 	t.Session, t.From, t.Merge = Session{Task: id}, nil, conflict.Target
 	t.Overrides.SystemPrompt, t.Overrides.AppendPrompt, t.Overrides.JSONSchema = "", "", nil
 	t.IdempotencyKey, t.Call, t.Review, t.Allowance, t.Parent = key, nil, nil, nil, id
+	if key != "" {
+		for old, err := range p.store.Tasks(ctx, TaskFilter{Owner: cmp.Or(t.Owner, defaultOwner), IdempotencyKey: key, Limit: 1}) {
+			if err != nil || old.Task.Session == t.Session && old.Task.Merge == t.Merge {
+				return old.ID, err
+			}
+		}
+	}
 	return p.Submit(ctx, t)
 }
 
+// maxNamed bounds how many files the prompt for conflicts names.
+const maxNamed = 100
+
 // conflictPrompt asks an agent to resolve conflicts in its files.
 func conflictPrompt(e *worktree.ConflictError) string {
-	names := make([]string, len(e.Files))
-	for i, f := range e.Files {
-		names[i] = fmt.Sprintf("- %q (%s)", f.Path, f.Kind)
+	var names strings.Builder
+	for _, f := range e.Files[:min(len(e.Files), maxNamed)] {
+		fmt.Fprintf(&names, "- %q (%s)\n", f.Path, cmp.Or(f.Note, f.Kind))
 	}
-	return fmt.Sprintf(`Your work conflicts with what others have done meanwhile. The branch %q has been merged into the files in your working directory; where both sides had changed the same lines, both are there, between lines that begin with <<<<<<<, ======= and >>>>>>>.
+	if more := len(e.Files) - maxNamed; more > 0 {
+		fmt.Fprintf(&names, "- and %d more; they have the same marks\n", more)
+	}
+	return fmt.Sprintf(`Your work conflicts with what others have done meanwhile. The branch %q has been merged into the files in your working directory; where the two sides do not go together, both are there, between lines that begin with <<<<<<<, ======= and >>>>>>>. A side that has deleted or renamed the file is empty. Of a binary file each side is a line with the git command that prints it.
 
 Files with conflicts when this was found out:
 %s
-
-Resolve each conflict so that what you have changed and what the other side has changed both still hold, and remove the lines with the marks. Change nothing else, but what has to change for the whole to work. You need not commit.`, e.Target, strings.Join(names, "\n"))
+Resolve each conflict so that what you have changed and what the other side has changed both still hold, and remove the lines with the marks; where only one side can hold, make the file what it is there, or delete it. Change nothing else, but what has to change for the whole to work. You need not commit.`, e.Target, names.String())
 }

@@ -33,19 +33,23 @@ type merged struct {
 }
 
 func (o merged) text() string {
+	text := fmt.Sprintf("%s is merged into %s, now at %.12s: %d files, +%d -%d", o.Branch, o.Target, o.After, o.Files, o.Insertions, o.Deletions)
 	switch {
 	case len(o.Conflicts) > 0:
 		names := make([]string, len(o.Conflicts))
 		for i, c := range o.Conflicts {
 			names[i] = c.Path
 		}
-		return fmt.Sprintf("%s does not merge into %s: conflicts in %s; %s", o.Branch, o.Target, strings.Join(names, ", "), o.Note)
+		text = fmt.Sprintf("%s does not merge into %s: conflicts in %s", o.Branch, o.Target, strings.Join(names, ", "))
 	case o.Already:
-		return fmt.Sprintf("%s has the work of %s already", o.Target, o.Branch)
+		text = fmt.Sprintf("%s has the work of %s already", o.Target, o.Branch)
 	case o.DryRun:
-		return fmt.Sprintf("%s would merge into %s: %d files, +%d -%d", o.Branch, o.Target, o.Files, o.Insertions, o.Deletions)
+		text = fmt.Sprintf("%s would merge into %s: %d files, +%d -%d", o.Branch, o.Target, o.Files, o.Insertions, o.Deletions)
 	}
-	return fmt.Sprintf("%s is merged into %s, now at %.12s: %d files, +%d -%d", o.Branch, o.Target, o.After, o.Files, o.Insertions, o.Deletions)
+	if o.Note != "" {
+		text += "; " + o.Note
+	}
+	return text
 }
 
 // places is what there is of isolated work.
@@ -135,12 +139,21 @@ func (s *Server) merge(ctx context.Context, _ *sdk.CallToolRequest, in mergeInpu
 	}
 	r, err := s.pool.MergeTask(ctx, in.TaskID, o)
 	out := merged{MergeResult: r}
+	if err == nil {
+		var t claudepool.TaskRecord
+		if t, err = s.pool.Task(ctx, in.TaskID); t.State == claudepool.StateFailed || t.State == claudepool.StateCancelled {
+			out.Note = fmt.Sprintf("the task is %s (%s), and this is what it had written by then", t.State, t.Outcome)
+		}
+	}
 	conflict, ok := errors.AsType[*worktree.ConflictError](err)
 	if !ok {
 		return out, err
 	}
 	out.Branch, out.Target, out.Conflicts = conflict.Branch, conflict.Target, conflict.Files
 	out.Note = "call again with resolve, or merge by hand"
+	if _, more, ok := strings.Cut(err.Error(), conflict.Error()+"; "); ok {
+		out.Note = more
+	}
 	if in.Resolve && !in.DryRun {
 		if out.ResolvedBy, err = s.pool.ResolveConflict(ctx, in.TaskID, conflict, in.Key); err != nil {
 			return out, err

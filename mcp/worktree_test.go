@@ -1,6 +1,7 @@
 package mcp_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +53,11 @@ func TestIsolatedWorkIsMerged(t *testing.T) {
 	list := structured[map[string]any](t, f.call(t, "pool_worktrees", args{"clean": true, "dry_run": true}))
 	if places, isList := list["places"].([]any); !isList || len(places) != 1 {
 		t.Errorf("pool_worktrees gives %v, want one place", list)
+	}
+	failed := structured[map[string]any](t, f.call(t, "pool_submit", args{"prompt": "fail", "isolation": "worktree"}))["task_id"]
+	f.call(t, "pool_wait", args{"task_ids": []any{failed}})
+	if got := structured[map[string]any](t, f.call(t, "pool_merge", args{"task_id": failed})); !strings.Contains(fmt.Sprint(got["note"]), "failed") {
+		t.Errorf("pool_merge of a task that has failed gives %v, want a note", got)
 	}
 	for tool, in := range map[string]args{
 		"pool_merge":   {"task_id": id, "strategy": "octopus"},

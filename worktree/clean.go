@@ -262,6 +262,10 @@ func (m *Manager) cleanBranches(ctx context.Context, branches []workBranch, open
 	if err != nil {
 		return nil, err
 	}
+	c, err := newCombiner(ctx, m.plain())
+	if err != nil {
+		return nil, err
+	}
 	var all []Removal
 	var errs []error
 	for _, b := range branches {
@@ -273,12 +277,15 @@ func (m *Manager) cleanBranches(ctx context.Context, branches []workBranch, open
 			continue
 		}
 		how, err := m.merged(ctx, b.tip, target)
+		gone := false
 		if err == nil && how != "" {
+			gone, err = c.nobodys(ctx, b)
+		}
+		if gone {
 			k := m.newKeeper("", id)
 			k.dry = o.DryRun
-			gone := true
 			if err = m.keepTip(ctx, k, b.ref, b.tip, target, "commits of a branch that was merged in another form"); err == nil && !o.DryRun {
-				gone, err = m.deleteBranch(ctx, b, id)
+				gone, err = c.deleteBranch(ctx, b, id)
 			}
 			if err == nil && gone {
 				all = append(all, Removal{Branch: strings.TrimPrefix(b.ref, "refs/heads/"), Why: fmt.Sprintf(how, name), Recovery: k.refs})
@@ -289,25 +296,35 @@ func (m *Manager) cleanBranches(ctx context.Context, branches []workBranch, open
 	return all, errors.Join(errs...)
 }
 
+// nobodys reports whether a branch is still where it was when it was looked at, and
+// no worktree has it or will come back to it.
+func (c combiner) nobodys(ctx context.Context, b workBranch) (bool, error) {
+	tip, err := c.commit(ctx, b.ref)
+	if errors.Is(err, ErrUnknown) {
+		return false, nil
+	}
+	if err != nil || tip != b.tip {
+		return false, err
+	}
+	holders, err := c.holders(ctx, b.ref)
+	return len(holders) == 0, err
+}
+
 // deleteBranch deletes a branch, unless somebody has begun to use it, or has moved
 // or deleted it, since it was looked at.
-func (m *Manager) deleteBranch(ctx context.Context, b workBranch, id string) (bool, error) {
-	same := func() (bool, error) {
-		now, err := m.branch(ctx, b.ref)
-		return err == nil && now.commit == b.tip && now.dir == "", err
-	}
-	if ok, err := same(); err != nil || !ok {
+func (c combiner) deleteBranch(ctx context.Context, b workBranch, id string) (bool, error) {
+	if ok, err := c.nobodys(ctx, b); err != nil || !ok {
 		return false, err
 	}
 	commands := []string{"delete " + b.ref + " " + b.tip}
-	if _, err := m.repo.Run(ctx, "rev-parse", "--verify", "--quiet", workPrefix+id); err == nil {
+	if _, err := c.repo.Run(ctx, "rev-parse", "--verify", "--quiet", workPrefix+id); err == nil {
 		commands = append(commands, "delete "+workPrefix+id)
 	}
-	err := updateRefs(ctx, m.repo, commands...)
+	err := updateRefs(ctx, c.repo, commands...)
 	if err == nil {
 		return true, nil
 	}
-	if ok, sameErr := same(); sameErr == nil && !ok && ctx.Err() == nil {
+	if ok, sameErr := c.nobodys(ctx, b); sameErr == nil && !ok && ctx.Err() == nil {
 		return false, nil
 	}
 	return false, err

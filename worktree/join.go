@@ -1,8 +1,8 @@
 package worktree
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 
@@ -15,6 +15,8 @@ func (m *Manager) Merge(ctx context.Context, req MergeRequest) (MergeResult, err
 	switch {
 	case (req.Work == "") == (req.Branch == ""):
 		return MergeResult{}, invalid("MergeRequest.Work", "and Branch: one of them must be given")
+	case req.Work != "" && req.Commit != "":
+		return MergeResult{}, invalid("MergeRequest.Commit", "and Work: only one of them can be given")
 	case req.Work != "":
 		if err := m.checkID(ctx, "MergeRequest.Work", req.Work); err != nil {
 			return MergeResult{}, err
@@ -59,91 +61,88 @@ func (m *Manager) Combine(ctx context.Context, works []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var at, name string
+	var at sides // ours is what is joined so far
 	for _, id := range works {
-		next, err := m.tip(ctx, id)
-		if err != nil {
+		if at.theirs, err = m.tip(ctx, id); err != nil {
 			return "", err
 		}
-		if at == "" {
-			at, name = next, id
+		at.theirsName = called(id)
+		if at.ours == "" {
+			at.ours, at.oursName = at.theirs, at.theirsName
 			continue
 		}
-		joined, conflicts, err := c.join(ctx, sides{ours: at, theirs: next, oursName: called(name), theirsName: called(id)})
+		joined, merged, err := c.join(ctx, at)
 		if err != nil {
 			return "", err
 		}
-		if len(conflicts) > 0 {
-			return "", &ConflictError{Branch: called(id), Target: called(name), Files: conflicts}
+		if len(merged.conflicts) > 0 {
+			return "", &ConflictError{Branch: at.theirsName, Target: at.oursName, Files: merged.conflicts}
 		}
-		at = joined
+		at.ours, at.oursName = joined, at.oursName+" and "+at.theirsName
 	}
-	return at, nil
-}
-
-// Gather makes the branch of the work id: one that has several others.
-func (m *Manager) Gather(ctx context.Context, id string, works []string) error {
-	if err := m.checkID(ctx, "Work.ID", id); err != nil {
-		return err
-	}
-	at, err := m.Combine(ctx, works)
-	if err != nil {
-		return err
-	}
-	return updateRefs(ctx, m.repo, "update "+branchPrefix+id+" "+at)
+	return at.ours, nil
 }
 
 // Mix returns a commit in which a branch is merged into work as far as that goes:
 // that with an id, a commit with its full name, or a fresh base if it is empty.
-// In the files that conflict are both sides, with git's marks.
+// Each conflict is in a file, both sides of it between git's marks, also where git
+// leaves none: of binary files is said there where they are, and a side that has
+// deleted the file is empty. A conflict that no file can have, of a submodule, is
+// a [*ConflictError].
 func (m *Manager) Mix(ctx context.Context, id, branch string) (string, error) {
 	c, err := newCombiner(ctx, m.plain())
 	if err != nil {
 		return "", err
 	}
-	ours, err := m.tip(ctx, id)
+	s := sides{oursName: called(id), theirsName: branch}
+	if s.ours, err = m.tip(ctx, id); err != nil {
+		return "", err
+	}
+	if s.theirs, err = m.commit(ctx, "refs/heads/"+branch); err != nil {
+		return "", err
+	}
+	joined, merged, err := c.join(ctx, s)
+	if err != nil || len(merged.conflicts) == 0 {
+		return joined, err
+	}
+	tree, err := c.mark(ctx, s, merged)
 	if err != nil {
 		return "", err
 	}
-	theirs, err := m.commit(ctx, "refs/heads/"+branch)
-	if err != nil {
-		return "", err
-	}
-	mixed, _, err := c.join(ctx, sides{ours: ours, theirs: theirs, oursName: called(id), theirsName: branch})
-	if err == nil && mixed == "" {
-		return "", fmt.Errorf("mix %s into %s: %w: git %v leaves no files to resolve conflicts in, %v does", branch, called(id), errors.ErrUnsupported, m.git.Version, treeMerge)
-	}
-	return mixed, err
+	return c.write(ctx, newCommit{tree: tree, parents: []string{s.ours, s.theirs}, message: joinMessage(s) + withConflicts + "\n"})
 }
 
-// join merges one commit into another. It returns the commit that has both, also
-// when there are conflicts, if git can make that.
-func (c combiner) join(ctx context.Context, s sides) (string, []FileConflict, error) {
+// join merges one commit into another. It returns the commit that has both, none
+// when there are conflicts.
+func (c combiner) join(ctx context.Context, s sides) (string, combined, error) {
 	for _, has := range [][2]string{{s.ours, s.theirs}, {s.theirs, s.ours}} {
 		already, err := c.has(ctx, has[0], has[1])
 		if already || err != nil {
-			return has[0], nil, err
+			return has[0], combined{}, err
 		}
 	}
 	merged, err := c.combine(ctx, s)
-	if err != nil || merged.tree == "" {
-		return "", merged.conflicts, err
+	if err != nil || len(merged.conflicts) > 0 {
+		return "", merged, err
 	}
-	at, err := c.write(ctx, newCommit{tree: merged.tree, parents: []string{s.ours, s.theirs}, message: fmt.Sprintf("Merge %s into %s\n", s.theirsName, s.oursName)})
-	return at, merged.conflicts, err
+	at, err := c.write(ctx, newCommit{tree: merged.tree, parents: []string{s.ours, s.theirs}, message: joinMessage(s) + "\n"})
+	return at, merged, err
 }
 
-// Marked returns the files of a commit that still have marks of a conflict that
-// [Manager.Mix] has left.
+func joinMessage(s sides) string { return fmt.Sprintf("Merge %s into %s", s.theirsName, s.oursName) }
+
+// Marked returns the files of a commit in which a conflict that [Manager.Mix] has
+// left is not resolved, but for such as are in the base of new work too.
 func (m *Manager) Marked(ctx context.Context, commit string) ([]string, error) {
-	files, err := m.repo.Fields(ctx, "grep", "-I", "-l", "-z", "--full-name", "-E", "^<<<<<<< [0-9a-f]{40}", commit, "--")
-	if git.ExitCode(err) == 1 {
-		return nil, nil
+	c, err := newCombiner(ctx, m.plain())
+	if err != nil {
+		return nil, err
 	}
-	for i, f := range files {
-		files[i] = f[min(len(f), len(commit)+1):]
+	base, err := m.commit(ctx, cmp.Or(m.o.Base, "HEAD"))
+	if err != nil {
+		return nil, err
 	}
-	return files, err
+	return c.unresolved(ctx, base, commit, commit)
 }
 
 // commitName matches the full name of a commit, which is the id of no work.
@@ -179,4 +178,4 @@ func called(id string) string {
 
 // plain is git in the repository's common folder, for what merges: it says itself
 // what it works on.
-func (m *Manager) plain() git.Repo { return m.git.In(m.names.common) }
+func (m *Manager) plain() git.Repo { return m.quiet(m.git.In(m.names.common)) }

@@ -25,7 +25,7 @@ const (
 	// not, it moves forward to the work instead, as git does by default.
 	Merge Strategy = "merge"
 	// Squash makes one commit with all changes. Its author is that of the work's
-	// last commit.
+	// last commit; the message names the others, unless it is given.
 	Squash Strategy = "squash"
 	// Rebase puts the commits one by one on top of the target, with their authors
 	// and dates. Those that change nothing there are left out, and so are merge
@@ -54,9 +54,12 @@ const (
 
 // MergeRequest says what is to be merged.
 type MergeRequest struct {
-	// Work is the id of the work, or Branch a branch; one of them.
+	// Work is the id of the work, or Branch a branch; one of them. With Commit,
+	// that is merged, such as what [Manager.Combine] has made, and Branch is no
+	// more than what it is called.
 	Work   string
 	Branch string
+	Commit string
 	// Target is a branch. Default: [Options].Target.
 	Target string
 	// Strategy is by default [Merge].
@@ -107,7 +110,8 @@ type FileConflict struct {
 	Path string `json:"path"`
 	// Kind is what git calls it: "content", "binary", "mode", "add/add",
 	// "modify/delete", "rename/delete", "rename/rename", "distinct types",
-	// "file/directory", "file location", "submodule".
+	// "file/directory", "file location", "submodule"; or "unresolved" for one of an
+	// earlier merge, whose marks the work still has.
 	Kind string `json:"kind"`
 	// Note says in words what each side did.
 	Note string `json:"note,omitempty"`

@@ -54,11 +54,12 @@ func newCombiner(ctx context.Context, repo git.Repo) (combiner, error) {
 	return combiner{repo: repo, plain: plain, version: repo.Git().Version}, nil
 }
 
-// combined is the result of a merge. With conflicts the tree has both sides, with
-// git's marks; older versions of git make none then.
+// combined is the result of a merge. With conflicts the tree has of each file what
+// git makes of it: both sides with marks, or one of them.
 type combined struct {
 	tree      string
 	conflicts []FileConflict
+	unmerged  []*unmerged // the files of these
 }
 
 // sides are the two commits of a merge, with the names that people know.
@@ -144,16 +145,15 @@ func (c combiner) combineTrees(ctx context.Context, s sides, bases []string) (co
 	}
 	found := conflictsOf(entries, s)
 	if len(found) == 0 {
-		return combined{conflicts: fromMessages(strings.Split(messages, "\x00"))}, nil
+		return combined{tree: tree, conflicts: fromMessages(strings.Split(messages, "\x00"))}, nil
 	}
-	conflicts, err := c.describe(ctx, found, s, bases, func(name string) (string, error) {
-		id, err := c.repo.Run(ctx, "rev-parse", "--verify", "--quiet", tree+":"+name)
-		if git.ExitCode(err) == 1 {
-			return "", nil
-		}
-		return id, err
-	})
-	return combined{tree: tree, conflicts: conflicts}, err
+	return c.conflicted(ctx, tree, found, s, bases)
+}
+
+// conflicted is the result of a merge with conflicts in files.
+func (c combiner) conflicted(ctx context.Context, tree string, found []*unmerged, s sides, bases []string) (combined, error) {
+	conflicts, err := c.describe(ctx, tree, found, s, bases)
+	return combined{tree, conflicts, found}, err
 }
 
 // combineFiles merges with older versions: with an index of its own, in a work
@@ -195,16 +195,46 @@ func (c combiner) combineFiles(ctx context.Context, s sides, bases []string) (_ 
 		return combined{}, err
 	}
 	found := conflictsOf(entries, s)
-	if len(found) == 0 {
-		return combined{conflicts: fromLines(said)}, nil
+	tree, err := mixedTree(ctx, r, files, found, s)
+	if err != nil {
+		return combined{}, err
 	}
-	conflicts, err := c.describe(ctx, found, s, bases, func(name string) (string, error) {
-		file := filepath.Join(files, filepath.FromSlash(name))
-		if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
-			return "", nil // git has left something else, or nothing
+	if len(found) == 0 {
+		return combined{tree: tree, conflicts: fromLines(said)}, nil
+	}
+	return c.conflicted(ctx, tree, found, s, bases)
+}
+
+// mixedTree makes a tree of an index with files that could not be merged: as git
+// has left them in the work tree, or in one of their versions.
+func mixedTree(ctx context.Context, r git.Repo, dir string, found []*unmerged, s sides) (string, error) {
+	merged, err := r.Fields(ctx, "ls-files", "-z")
+	if err != nil {
+		return "", err
+	}
+	var index strings.Builder
+	for _, u := range found {
+		fmt.Fprintf(&index, "0 %s\t%s\x00", strings.Repeat("0", len(s.ours)), u.path)
+		folder := slices.ContainsFunc(merged, func(name string) bool { return strings.HasPrefix(name, u.path+"/") })
+		for stage := 3; stage >= 2; stage-- { // ours wins
+			v := &u.version[stage]
+			if v.id == "" {
+				continue
+			}
+			id := v.id
+			if folder { // as newer versions do
+				v.path += "~" + []string{2: s.ours, 3: s.theirs}[stage]
+			} else if info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(v.path))); err == nil && info.Mode().IsRegular() && v.mode != modeLink {
+				// The file may have been converted on its way out (line endings).
+				if id, err = r.Run(ctx, "hash-object", "-w", "--path="+v.path, "--", filepath.Join(dir, filepath.FromSlash(v.path))); err != nil {
+					return "", err
+				}
+			}
+			fmt.Fprintf(&index, "%s %s\t%s\x00", v.mode, id, v.path)
 		}
-		// The file may have been converted on its way out (line endings).
-		return r.Run(ctx, "hash-object", "-w", "--path="+name, "--", file)
-	})
-	return combined{conflicts: conflicts}, err
+	}
+	if _, err := r.Input(strings.NewReader(index.String())).Run(ctx, "update-index", "-z", "--index-info"); err != nil {
+		return "", err
+	}
+	return r.Run(ctx, "write-tree")
 }

@@ -3,6 +3,7 @@ package worktree
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -91,36 +92,72 @@ func mergeMessage(req MergeRequest) string {
 	if text := strings.TrimSpace(req.Message); text != "" {
 		return text + "\n"
 	}
-	return fmt.Sprintf("Merge branch '%s' into %s\n", req.Branch, req.Target)
+	return fmt.Sprintf("Merge %s into %s\n", req.called(), req.Target)
 }
 
+// called is what a message calls the work.
+func (r MergeRequest) called() string {
+	if r.Commit != "" {
+		return r.Branch
+	}
+	return "branch '" + r.Branch + "'"
+}
+
+// logUTF8 is git log of certain commits, in UTF-8 whatever their own encoding.
+var logUTF8 = []string{"log", "--no-walk=unsorted", "--encoding=UTF-8", "--no-show-signature", "--no-color"}
+
 // squashMessage is what the one commit says that stands for several.
-func (c combiner) squashMessage(ctx context.Context, req MergeRequest, commits []string) (string, error) {
+func (c combiner) squashMessage(ctx context.Context, req MergeRequest, commits []string, author string) (string, error) {
 	if text := strings.TrimSpace(req.Message); text != "" {
 		return text + "\n", nil
 	}
-	args := []string{"log", "--no-walk=unsorted", "-z", "--encoding=UTF-8", "--no-show-signature", "--no-color"}
+	args := append(logUTF8, "-z")
 	if len(commits) == 1 {
 		text, err := c.repo.Run(ctx, append(args, "--format=%B", commits[0])...)
 		if text = strings.TrimSpace(strings.Trim(text, "\x00")); text != "" || err != nil {
 			return text + "\n", err
 		}
 	}
+	title := fmt.Sprintf("Merge %s as one commit\n", req.called())
+	if len(commits) == 0 { // nothing but merges: git would take HEAD
+		return title, nil
+	}
 	shown := commits[max(0, len(commits)-MaxCommits):]
 	subjects, err := c.repo.Input(strings.NewReader(strings.Join(shown, "\n")+"\n")).Fields(ctx, append(args, "--format=%s", "--stdin")...)
 	if err != nil {
 		return "", err
 	}
+	others, err := c.coAuthors(ctx, commits, author)
+	if err != nil {
+		return "", err
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Merge branch '%s' as one commit\n", req.Branch)
-	for i, subject := range subjects {
-		if i == 0 {
-			b.WriteString("\n")
-			if n := len(commits) - len(shown); n > 0 {
-				fmt.Fprintf(&b, "- %d earlier ones\n", n)
-			}
-		}
+	b.WriteString(title + "\n")
+	if n := len(commits) - len(shown); n > 0 {
+		fmt.Fprintf(&b, "- %d earlier ones\n", n)
+	}
+	for _, subject := range subjects {
 		fmt.Fprintf(&b, "- %s\n", subject)
 	}
+	if len(others) > 0 {
+		b.WriteString("\n")
+	}
+	for _, who := range others {
+		fmt.Fprintf(&b, "Co-authored-by: %s\n", who)
+	}
 	return b.String(), nil
+}
+
+// coAuthors returns who else has written commits: their authors, and those that
+// they name as such.
+func (c combiner) coAuthors(ctx context.Context, commits []string, author string) ([]string, error) {
+	said, err := c.repo.Input(strings.NewReader(strings.Join(commits, "\n")+"\n")).Lines(ctx, append(logUTF8, "--format=%an <%ae>%n%(trailers:key=Co-authored-by,valueonly,unfold)", "--stdin")...)
+	var all []string
+	for _, who := range said {
+		who = strings.TrimSpace(who)
+		if who != "" && !strings.HasPrefix(author, who+" ") && !slices.Contains(all, who) {
+			all = append(all, who)
+		}
+	}
+	return all, err
 }

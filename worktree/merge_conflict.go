@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/claudepool/claudepool/internal/git"
 )
 
 // stageEntry is one version of a file that could not be merged: stage 1 is that of the
@@ -84,9 +86,9 @@ const (
 	modeSubmodule = "160000"
 )
 
-// describe says what each conflict is. blob finds the file as git has left it,
-// with conflict markers; it is empty if there is none.
-func (c combiner) describe(ctx context.Context, found []*unmerged, s sides, bases []string, blob func(path string) (string, error)) ([]FileConflict, error) {
+// describe says what each conflict is. In the tree are the files as git has left
+// them, with conflict markers.
+func (c combiner) describe(ctx context.Context, tree string, found []*unmerged, s sides, bases []string) ([]FileConflict, error) {
 	renamed := slices.ContainsFunc(found, func(u *unmerged) bool { return u.has(1) && !u.has(2) && !u.has(3) })
 	var all []FileConflict
 	for _, u := range found {
@@ -96,7 +98,7 @@ func (c combiner) describe(ctx context.Context, found []*unmerged, s sides, base
 			return nil, err
 		}
 		if u.has(2) && u.has(3) && (f.Kind == "content" || f.Kind == "add/add") && len(all) < MaxConflictTexts {
-			text, binary, err := c.marked(ctx, u, blob)
+			text, binary, err := c.marked(ctx, u, tree)
 			if err != nil {
 				return nil, err
 			}
@@ -197,11 +199,11 @@ const maxConflictFile = 8 << 20
 
 // marked returns a file with its conflict markers, or nothing if it has none:
 // of a binary file git leaves one of the versions.
-func (c combiner) marked(ctx context.Context, u *unmerged, blob func(string) (string, error)) (text []byte, binary bool, err error) {
+func (c combiner) marked(ctx context.Context, u *unmerged, tree string) (text []byte, binary bool, err error) {
 	if u.version[2].mode == modeLink {
 		return nil, false, nil
 	}
-	id, err := blob(u.version[2].path)
+	id, err := c.blob(ctx, tree, u.version[2].path)
 	if err != nil {
 		return nil, false, err
 	}
@@ -210,6 +212,20 @@ func (c combiner) marked(ctx context.Context, u *unmerged, blob func(string) (st
 	if id == "" || id == u.version[2].id || id == u.version[3].id {
 		return nil, true, nil
 	}
+	return c.text(ctx, id)
+}
+
+// blob returns the name of what a tree has at a path, or nothing.
+func (c combiner) blob(ctx context.Context, tree, path string) (string, error) {
+	id, err := c.repo.Run(ctx, "rev-parse", "--verify", "--quiet", tree+":"+path)
+	if git.ExitCode(err) == 1 {
+		return "", nil
+	}
+	return id, err
+}
+
+// text returns what is in a blob, unless that is binary or too large.
+func (c combiner) text(ctx context.Context, id string) (text []byte, binary bool, err error) {
 	size, err := c.repo.Run(ctx, "cat-file", "-s", id)
 	if err != nil {
 		return nil, false, err

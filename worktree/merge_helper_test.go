@@ -195,3 +195,16 @@ func (b *mergeBench) exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
+
+// manager opens the repository, with the version of git that the bench has.
+func (b *mergeBench) manager(o Options) *Manager {
+	b.t.Helper()
+	o.Repo, o.Home = b.repo.Dir(), b.t.TempDir()
+	m, err := Open(b.t.Context(), o)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { m.Close() })
+	m.git.Version = b.repo.Git().Version
+	return m
+}

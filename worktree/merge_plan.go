@@ -11,6 +11,7 @@ type plan struct {
 	after     string // the commit that the target is to move to
 	tree      string // or its tree, while there is no commit yet
 	already   bool   // there is nothing to do
+	forward   bool   // the work comes after the target, which can move to it
 	conflicts []FileConflict
 }
 
@@ -22,12 +23,28 @@ type merging struct {
 	before, head string // commits of the target and the work
 }
 
+// work returns what names the commit that a request is about.
+func (c combiner) work(ctx context.Context, req MergeRequest) (string, error) {
+	if req.Commit != "" {
+		return req.Commit, nil
+	}
+	return c.branch(ctx, req.Branch)
+}
+
 func (m merging) sides() sides {
 	return sides{ours: m.before, theirs: m.head, oursName: m.req.Target, theirsName: m.req.Branch}
 }
 
 // plan makes the commits of the merge. They are on no ref yet.
 func (m merging) plan(ctx context.Context) (plan, error) {
+	p, err := m.make(ctx)
+	if err != nil {
+		return plan{}, err
+	}
+	return m.unresolved(ctx, p)
+}
+
+func (m merging) make(ctx context.Context) (plan, error) {
 	already, err := m.has(ctx, m.before, m.head)
 	if already || err != nil {
 		return plan{after: m.before, already: true}, err
@@ -36,13 +53,26 @@ func (m merging) plan(ctx context.Context) (plan, error) {
 		return m.rebase(ctx)
 	}
 	whole, err := m.whole(ctx)
-	if err != nil || whole.after != "" || len(whole.conflicts) > 0 {
+	if err != nil || whole.already || len(whole.conflicts) > 0 {
 		return whole, err
 	}
 	if m.req.Strategy == Squash {
 		return m.squash(ctx, whole.tree)
 	}
-	return m.join(ctx, whole.tree)
+	return m.mergeCommit(ctx, whole)
+}
+
+// unresolved finds conflicts that somebody was asked to resolve and did not: their
+// marks would come to the target.
+func (m merging) unresolved(ctx context.Context, p plan) (plan, error) {
+	if p.already || len(p.conflicts) > 0 {
+		return p, nil
+	}
+	names, err := m.combiner.unresolved(ctx, m.before, m.head, p.after)
+	for _, name := range names {
+		p.conflicts = append(p.conflicts, FileConflict{Path: name, Kind: "unresolved", Note: "has marks of a conflict from an earlier merge"})
+	}
+	return p, err
 }
 
 // whole merges all of the work at once: into a tree, unless the target has that
@@ -65,19 +95,15 @@ func (m merging) whole(ctx context.Context) (plan, error) {
 	if err == nil && tree == res.tree {
 		return plan{after: m.before, already: true}, nil
 	}
-	return plan{tree: res.tree}, err
+	return plan{tree: res.tree, forward: forward}, err
 }
 
-// join makes a merge commit, or none when the target can move forward.
-func (m merging) join(ctx context.Context, tree string) (plan, error) {
-	forward, err := m.has(ctx, m.head, m.before)
-	if err != nil {
-		return plan{}, err
-	}
-	if forward {
+// mergeCommit makes one of the whole, or none when the target can move forward.
+func (m merging) mergeCommit(ctx context.Context, whole plan) (plan, error) {
+	if whole.forward {
 		return plan{after: m.head}, nil
 	}
-	after, err := m.write(ctx, newCommit{tree: tree, parents: []string{m.before, m.head}, message: mergeMessage(m.req)})
+	after, err := m.write(ctx, newCommit{tree: whole.tree, parents: []string{m.before, m.head}, message: mergeMessage(m.req)})
 	return plan{after: after}, err
 }
 
@@ -95,11 +121,17 @@ func (m merging) squash(ctx context.Context, tree string) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	message, err := m.squashMessage(ctx, m.req, commits)
+	author := of.author
+	if of.encoding != "" { // the message is in UTF-8
+		if author, err = m.repo.Run(ctx, append(logUTF8, "--date=raw", "--format=%an <%ae> %ad", last)...); err != nil {
+			return plan{}, err
+		}
+	}
+	message, err := m.squashMessage(ctx, m.req, commits, author)
 	if err != nil {
 		return plan{}, err
 	}
-	after, err := m.write(ctx, newCommit{tree: tree, parents: []string{m.before}, author: of.author, message: message})
+	after, err := m.write(ctx, newCommit{tree: tree, parents: []string{m.before}, author: author, message: message})
 	return plan{after: after}, err
 }
 
@@ -142,12 +174,28 @@ func (m merging) rebase(ctx context.Context) (plan, error) {
 
 // linear does so commit by commit, without merge commits and what the target has.
 func (m merging) linear(ctx context.Context) (plan, error) {
-	commits, err := m.repo.Lines(ctx, "rev-list", "--reverse", "--topo-order", "--no-merges", "--right-only", "--cherry-pick", m.before+"..."+m.head)
+	commits, err := m.repo.Lines(ctx, "rev-list", "--reverse", "--topo-order", "--no-merges", "--right-only", "--cherry-mark", m.before+"..."+m.head)
 	if err != nil {
 		return plan{}, err
 	}
-	top := m.before
-	for _, id := range commits {
+	top, there := m.before, ""
+	for _, line := range commits {
+		id := line[1:]
+		if line[0] == '=' {
+			// It may be one that only looks the same.
+			if there == "" {
+				if there, err = m.cherry(ctx, m.before, m.head); err != nil {
+					return plan{}, err
+				}
+			}
+			next, err := m.replay(ctx, there, id)
+			if err != nil {
+				return plan{}, err
+			}
+			if len(next.conflicts) == 0 && next.after == there {
+				continue
+			}
+		}
 		next, err := m.replay(ctx, top, id)
 		if err != nil || len(next.conflicts) > 0 {
 			return next, err

@@ -93,7 +93,7 @@ func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) err
 	if err != nil {
 		return err
 	}
-	branch, err := c.branch(ctx, req.Branch)
+	work, err := c.work(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) err
 	}
 	c.temp = room.dir
 	for range mergeTries {
-		err := c.attempt(ctx, room, req, ref, branch, res)
+		err := c.attempt(ctx, room, req, ref, work, res)
 		if !errors.Is(err, errMovedOn) {
 			return err
 		}
@@ -124,13 +124,13 @@ func (m merger) run(ctx context.Context, req MergeRequest, res *MergeResult) err
 }
 
 // attempt merges once, from where the branches are now.
-func (c combiner) attempt(ctx context.Context, room *mergeRoom, req MergeRequest, ref, branch string, res *MergeResult) error {
+func (c combiner) attempt(ctx context.Context, room *mergeRoom, req MergeRequest, ref, work string, res *MergeResult) error {
 	m := merging{combiner: c, req: req}
 	var err error
 	if m.before, err = c.commit(ctx, ref); err != nil {
 		return err
 	}
-	if m.head, err = c.commit(ctx, branch); err != nil {
+	if m.head, err = c.commit(ctx, work); err != nil {
 		return err
 	}
 	res.Before, res.After = m.before, m.before

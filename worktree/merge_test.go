@@ -5,6 +5,7 @@ package worktree
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -65,7 +66,7 @@ func TestStrategies(t *testing.T) {
 					t.Errorf("committer is %s", who)
 				}
 				if tt.strategy == Squash && tt.message == "" {
-					if got, want := b.git("log", "-1", "--format=%b", "main"), "- one\n- nothing\n- two\n"; got != want {
+					if got, want := b.git("log", "-1", "--format=%b", "main"), "- one\n- nothing\n- two\n\nCo-authored-by: A. Uthor <a@x>\nCo-authored-by: A Person <person@example.com>\n"; got != want {
 						t.Errorf("body is %q, want %q", got, want)
 					}
 				}
@@ -113,6 +114,25 @@ func TestSquashOfOneCommitKeepsItsMessage(t *testing.T) {
 	b.mustMerge(MergeRequest{Strategy: Squash})
 	if got := b.git("log", "-1", "--format=%B", "main"); strings.TrimSpace(got) != "why\n\nbecause" {
 		t.Errorf("message is %q", got)
+	}
+}
+
+// TestSquashNamesAllAuthors has those of commits and those that they name, in the
+// encoding of its own message.
+func TestSquashNamesAllAuthors(t *testing.T) {
+	t.Parallel()
+	b := bench(t)
+	b.git("checkout", "-q", "work")
+	b.write("w", "1\n")
+	b.commit("one\n\nCo-Authored-By: An Agent <agent@example.com>\nco-authored-by: J\u00f6rg <j@x>")
+	b.git("config", "i18n.commitEncoding", "ISO-8859-1")
+	b.write("w", "2\n")
+	b.git("commit", "-qam", "two", "--author=J\xf6rg <j@x>")
+	b.git("config", "--unset", "i18n.commitEncoding")
+	b.git("checkout", "-q", "--detach")
+	b.mustMerge(MergeRequest{Strategy: Squash})
+	if got, want := b.git("log", "-1", "--format=%an: %B", "main"), "J\u00f6rg: Merge branch 'work' as one commit\n\n- one\n- two\n\nCo-authored-by: A Person <person@example.com>\nCo-authored-by: An Agent <agent@example.com>\n"; got != want {
+		t.Errorf("commit %q, want %q", got, want)
 	}
 }
 
@@ -389,5 +409,111 @@ func TestMergeRunsNoHooks(t *testing.T) {
 	b.mustMerge(MergeRequest{CheckedOut: FastForward, Check: []string{"true"}})
 	if b.exists(ran) {
 		t.Errorf("hooks have run")
+	}
+}
+
+// TestP6WhatOnlyLooksLikeMergedIsNot has patches that differ in white space, or in
+// which of several places they are for, and the same name for git.
+func TestP6WhatOnlyLooksLikeMergedIsNot(t *testing.T) {
+	t.Parallel()
+	block := func(at int) string {
+		lines := strings.SplitAfter(strings.Repeat("func {\n 1\n 2\n 3\n 4\n return\n 5\n 6\n 7\n}\n", 3), "\n")
+		return strings.Join(lines[:at], "") + " guard\n" + strings.Join(lines[at:], "")
+	}
+	for _, tt := range []struct {
+		name             string
+		base, main, work string
+		between          string // what the work has on the way, if anything
+		want             string // of the result; empty: it conflicts
+	}{
+		{"white space", "if x:\n    a\n", "if x:\n    a\nb\n", "if x:\n    a\n    b\n", "", ""},
+		{"white space, squashed", "if x:\n    a\n", "if x:\n    a\nb\n", "if x:\n    a\n    b\n", "if x:\n    a\n  q\n", ""},
+		{"another place", strings.Replace(block(5), " guard\n", "", 1), block(5), block(25), "", strings.Replace(block(25), " return\n", " guard\n return\n", 1)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := bench(t)
+			b.add("main", "f", tt.base)
+			b.git("branch", "-f", "claude-pool/w1", "main")
+			if tt.between != "" {
+				b.add("claude-pool/w1", "f", tt.between)
+			}
+			b.add("claude-pool/w1", "f", tt.work)
+			b.add("main", "f", tt.main)
+			m := b.manager(Options{Target: "main"})
+			if removed, err := m.Clean(t.Context(), CleanOptions{}); err != nil || len(removed) > 0 {
+				t.Errorf("Clean = %+v, %v", removed, err)
+			}
+			_, err := b.merge(MergeRequest{Branch: "claude-pool/w1", Strategy: Rebase})
+			if got := b.show("main", "f"); tt.want == "" && !errors.Is(err, ErrConflict) || tt.want != "" && got != tt.want {
+				t.Errorf("rebase: %v; main has %q", err, got)
+			}
+		})
+	}
+}
+
+// TestMergedWhateverThePersonHasSet has squashed work known as such.
+func TestMergedWhateverThePersonHasSet(t *testing.T) {
+	t.Parallel()
+	for _, set := range []string{"diff.noprefix=true", "diff.mnemonicPrefix=true", "diff.context=5", "diff.orderFile=order", "log.follow=true", "color.ui=always"} {
+		t.Run(set, func(t *testing.T) {
+			t.Parallel()
+			b := bench(t)
+			rows := strings.Repeat("l\n", 20)
+			b.on("main", func() { b.write("f", rows+"x\n"+rows); b.write("order", "g\nf\n") })
+			b.git("branch", "claude-pool/w1", "main")
+			b.add("claude-pool/w1", "f", "t\n"+rows+"y\n"+rows)
+			b.add("claude-pool/w1", "g", "w\n")
+			b.add("main", "f", rows+"x\n"+rows+"end\n")
+			name, value, _ := strings.Cut(set, "=")
+			b.git("config", name, value)
+			m := b.manager(Options{Target: "main"})
+			b.mustMerge(MergeRequest{Branch: "claude-pool/w1", Strategy: Squash})
+			b.add("main", "f", "all new\n")
+			removed, err := m.Clean(t.Context(), CleanOptions{})
+			if err != nil || len(removed) != 1 || removed[0].Branch != "claude-pool/w1" {
+				t.Errorf("Clean = %+v, %v", removed, err)
+			}
+		})
+	}
+}
+
+// TestWorkIsKeptWithoutAForecast has work end where conflicts cannot be looked for.
+func TestWorkIsKeptWithoutAForecast(t *testing.T) {
+	b := bench(t)
+	m := b.manager(Options{Base: "main", Target: "main"})
+	p, err := m.Acquire(t.Context(), Worktree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Begin(t.Context(), Work{ID: "w1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.Root(), "w"), []byte("w\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.add("main", "m", "m\n")
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "nowhere"))
+	if res, err := p.End(t.Context()); err != nil || res.Total != 1 || res.Target != "" {
+		t.Errorf("End = %+v, %v; want the work, and no target", res, err)
+	}
+}
+
+// TestMergeWithoutLFS has a check run where the person's settings ask for a program
+// that is not there any more.
+func TestMergeWithoutLFS(t *testing.T) {
+	t.Parallel()
+	if hasLFS() {
+		t.Skip("git-lfs is there")
+	}
+	b := bench(t)
+	b.on("main", func() { b.write("big", "pointer\n"); b.write(".gitattributes", "big filter=lfs\n") })
+	b.git("branch", "-f", "work", "main")
+	b.add("work", "w", "w\n")
+	b.git("config", "filter.lfs.process", "git-lfs filter-process")
+	b.git("config", "filter.lfs.required", "true")
+	m := b.manager(Options{Target: "main"})
+	if res, err := m.Merge(t.Context(), MergeRequest{Branch: "work", Check: []string{"test", "-f", "big"}}); err != nil || !res.Merged {
+		t.Errorf("Merge = %+v, %v", res, err)
 	}
 }

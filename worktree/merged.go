@@ -3,6 +3,9 @@ package worktree
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -33,72 +36,101 @@ func (m *Manager) merged(ctx context.Context, tip, target string) (string, error
 	} else if same {
 		return "", nil // what it has done and undone is nowhere else
 	}
-	cherries, err := m.repo.Lines(ctx, "cherry", target, tip)
+	c, err := newCombiner(ctx, m.plain())
 	if err != nil {
 		return "", err
 	}
-	rebased := len(cherries) > 0
-	for _, c := range cherries {
-		rebased = rebased && strings.HasPrefix(c, "- ")
-	}
-	if rebased {
-		// Merges are not listed: what they have must be nothing of their own.
-		merges, err := m.repo.Run(ctx, "rev-list", "--merges", "--max-count=1", tip, "--not", target)
+	for _, as := range []struct {
+		how  string
+		find func() (string, error)
+	}{
+		{"its commits were rebased onto %s", func() (string, error) { return c.cherry(ctx, target, tip) }},
+		{"its changes were squashed into %s", func() (string, error) { return c.squashed(ctx, base, tip, target) }},
+	} {
+		found, err := as.find()
 		if err != nil {
 			return "", err
 		}
-		if merges == "" {
-			return "its commits were rebased onto %s", nil
+		if found == "" {
+			continue
+		}
+		if all, err := c.hasAll(ctx, found, tip); all || err != nil {
+			return as.how, err
 		}
 	}
-	squashed, err := m.squashed(ctx, base, tip, target)
-	if err != nil || !squashed {
+	return "", nil
+}
+
+// hasAll reports whether a commit has all that another one changes: merging that
+// would change nothing. Patches that look the same need not be, as white space and
+// where they apply count for nothing there.
+func (c combiner) hasAll(ctx context.Context, commit, tip string) (bool, error) {
+	res, err := c.combine(ctx, sides{ours: commit, theirs: tip, oursName: commit, theirsName: tip})
+	if err != nil || len(res.conflicts) > 0 {
+		return false, err
+	}
+	tree, err := c.tree(ctx, commit)
+	return tree == res.tree, err
+}
+
+// cherry returns the newest commit of the target with a patch that looks like one
+// of a tip's, or nothing.
+func (c combiner) cherry(ctx context.Context, target, tip string) (string, error) {
+	marked, err := c.repo.Lines(ctx, "rev-list", "--topo-order", "--no-merges", "--left-only", "--cherry-mark", target+"..."+tip)
+	for _, line := range marked {
+		if id, same := strings.CutPrefix(line, "="); same {
+			return id, err
+		}
+	}
+	return "", err
+}
+
+// squashed returns a commit of the target with a patch that looks like all that is
+// between base and tip, or nothing.
+func (c combiner) squashed(ctx context.Context, base, tip, target string) (string, error) {
+	ours, err := c.patches(ctx, nil, base, tip, "--")
+	if err != nil || len(ours) == 0 {
 		return "", err
 	}
-	return "its changes were squashed into %s", nil
-}
-
-// squashed reports whether a single commit of the target has the changes of all.
-func (m *Manager) squashed(ctx context.Context, base, tip, target string) (bool, error) {
-	ours, err := m.repo.Bytes(ctx, "diff-tree", "--patch", "--no-ext-diff", "--no-textconv", "--full-index", "--binary", base, tip, "--")
-	if err != nil {
-		return false, err
-	}
-	want, err := m.patchIDs(ctx, ours)
-	if err != nil || len(want) == 0 {
-		return false, err
-	}
 	// Only commits that touch one of the files can be it.
-	files, err := m.repo.Fields(ctx, "diff-tree", "-r", "-z", "--name-only", "--no-renames", base, tip, "--")
+	files, err := c.repo.Fields(ctx, "diff-tree", "-r", "-z", "--name-only", "--no-renames", base, tip, "--")
 	if err != nil || len(files) == 0 {
-		return false, err
+		return "", err
 	}
-	theirs, err := m.repo.With("GIT_LITERAL_PATHSPECS=1").Bytes(ctx, "log", "--patch", "--full-diff", "--no-ext-diff", "--no-textconv", "--full-index", "--binary", "--no-renames", "--no-color", "--no-merges", "--format=commit %H", "--max-count="+strconv.Itoa(maxSquashed), base+".."+target, "--", files[0])
+	commits, err := c.repo.Bytes(ctx, "rev-list", "--no-merges", "--max-count="+strconv.Itoa(maxSquashed), base+".."+target, "--", files[0])
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	have, err := m.patchIDs(ctx, theirs)
-	if err != nil {
-		return false, err
-	}
-	for _, id := range have {
-		if id == want[0] {
-			return true, nil
+	theirs, err := c.patches(ctx, bytes.NewReader(commits), "--stdin")
+	for _, p := range theirs {
+		if p.id == ours[0].id {
+			return p.commit, err
 		}
 	}
-	return false, nil
+	return "", err
 }
 
-// patchIDs returns what names each patch whatever lines it is at.
-func (m *Manager) patchIDs(ctx context.Context, patches []byte) ([]string, error) {
-	lines, err := m.repo.Input(bytes.NewReader(patches)).Lines(ctx, "patch-id", "--stable")
+// patch is what names a change whatever lines it is at, and whose it is.
+type patch struct{ id, commit string }
+
+// patches names the changes that git diff-tree tells of.
+func (c combiner) patches(ctx context.Context, in io.Reader, what ...string) (all []patch, err error) {
+	diff := c.repo.Input(in).Command(ctx, append([]string{"diff-tree", "-r", "--patch", "--full-index", "--binary", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"}, what...)...)
+	out, err := diff.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	for _, line := range lines {
-		id, _, _ := strings.Cut(line, " ")
-		ids = append(ids, id)
+	if err := diff.Start(); err != nil {
+		return nil, err
 	}
-	return ids, nil
+	lines, err := c.repo.Input(out).Lines(ctx, "patch-id", "--stable")
+	out.Close()
+	if err := errors.Join(err, diff.Wait()); err != nil {
+		return nil, fmt.Errorf("compare changes: %w", err)
+	}
+	for _, line := range lines {
+		id, commit, _ := strings.Cut(line, " ")
+		all = append(all, patch{id, commit})
+	}
+	return all, nil
 }

@@ -303,6 +303,8 @@ func TestCleanRemovesMergedBranches(t *testing.T) {
 		"half":       `echo 1 >h; git add .; git commit -qm h1; echo 2 >i; git add .; git commit -qm h2`,
 		"undone":     `echo 1 >x; git add .; git commit -qm x; git revert --no-edit HEAD`,
 		"checkedout": `true`,
+		"rebasing":   `echo 1 >b1; git add .; git commit -qm b1; echo 2 >b2; git add .; git commit -qm b2`,
+		"bisecting":  `echo 1 >c1; git add .; git commit -qm c1; echo 2 >c2; git add .; git commit -qm c2`,
 	}
 	for id, script := range commits {
 		begin(t, p, worktree.Work{ID: id})
@@ -315,8 +317,15 @@ git merge -q --no-ff --no-edit claude-pool/merged
 echo between >between; git add between; git commit -qm between
 git merge -q --squash claude-pool/squashed; git commit -qm squash
 git cherry-pick claude-pool/rebased~2..claude-pool/rebased >/dev/null
-git cherry-pick claude-pool/half~1 >/dev/null`)
-	t.Cleanup(func() { os.RemoveAll(filepath.Join(filepath.Dir(repo), "co")) })
+git cherry-pick claude-pool/half~1 >/dev/null
+git merge -q --no-edit claude-pool/rebasing claude-pool/bisecting >/dev/null
+git worktree add -q ../co2 claude-pool/rebasing; cd ../co2; git rebase -q -x false HEAD~2 2>/dev/null && exit 1
+git worktree add -q ../co3 claude-pool/bisecting; cd ../co3; git bisect start HEAD HEAD~2 >/dev/null`)
+	t.Cleanup(func() {
+		for _, dir := range []string{"co", "co2", "co3"} {
+			os.RemoveAll(filepath.Join(filepath.Dir(repo), dir))
+		}
+	})
 	dry := clean(t, m, worktree.CleanOptions{DryRun: true})
 	got := clean(t, m, worktree.CleanOptions{})
 	if diff := cmp.Diff(untimed(dry), untimed(got)); diff != "" {
@@ -335,7 +344,7 @@ git cherry-pick claude-pool/half~1 >/dev/null`)
 	if diff := cmp.Diff(want, why); diff != "" {
 		t.Errorf("removed:\n%s", diff)
 	}
-	wantRefs := "refs/claude-pool/work/checkedout refs/claude-pool/work/half refs/claude-pool/work/running refs/claude-pool/work/undone refs/claude-pool/work/unmerged"
+	wantRefs := "refs/claude-pool/work/bisecting refs/claude-pool/work/checkedout refs/claude-pool/work/half refs/claude-pool/work/rebasing refs/claude-pool/work/running refs/claude-pool/work/undone refs/claude-pool/work/unmerged"
 	if got := strings.Join(strings.Fields(sh(t, repo, "git for-each-ref --format='%(refname)' refs/claude-pool/work")), " "); got != wantRefs {
 		t.Errorf("refs %s; want %s", got, wantRefs)
 	}

@@ -38,8 +38,8 @@ func (p *Place) report(ctx context.Context, s *salvage, res *Result) error {
 		return err
 	}
 	res.Conflicts, err = forecast(ctx, m.plain(), res.Target, head)
-	if errors.Is(err, ErrUnrelated) { // such work cannot be merged, but it is kept
-		m.log.WarnContext(ctx, "the work cannot be compared with its target", "work", w.ID, "error", err)
+	if err != nil && ctx.Err() == nil { // advice only: the work is kept
+		m.log.WarnContext(ctx, "conflicts of the work with its target are not known", "work", w.ID, "error", err)
 		res.Target, err = "", nil
 	}
 	return err

@@ -123,7 +123,7 @@ type Result struct {
 	Recovery []string `json:"recovery,omitempty"`
 	// Target is the branch that Conflicts is about: the files in which the work
 	// would conflict with it now. Empty Conflicts: none. It is empty when the two
-	// cannot be compared, as they have no commit in common.
+	// cannot be compared, such as when they have no commit in common.
 	Target    string   `json:"target,omitempty"`
 	Conflicts []string `json:"conflicts,omitempty"`
 }
