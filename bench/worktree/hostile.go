@@ -49,7 +49,9 @@ func (a *agent) actBadly(ctx context.Context) error {
 			if a.chance(50) { // rarely enough
 				return
 			}
-			os.RemoveAll(a.full(".git"))
+			if os.RemoveAll(a.full(".git")); a.clone { // with all that was only there
+				a.refs, a.stashes = nil, nil
+			}
 			a.git(ctx, "init", "-q")
 			if a.chance(60) {
 				a.git(ctx, "add", "-A")
