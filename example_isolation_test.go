@@ -27,7 +27,10 @@ func isolate(ctx context.Context, repo string) error {
 	}
 	fmt.Printf("%s has %d commits, %d files changed\n", r.Work.Branch, r.Work.Total, r.Work.Files)
 
-	_, err = pool.MergeTask(ctx, r.TaskID, worktree.MergeRequest{Target: "main", Check: []string{"go", "test", "./..."}})
+	_, err = pool.MergeTask(ctx, r.TaskID, worktree.MergeRequest{
+		Target: "main", Check: []string{"go", "test", "./..."},
+		CheckedOut: worktree.FastForward, // a checkout of main moves along
+	})
 	var conflict *worktree.ConflictError
 	if errors.As(err, &conflict) {
 		// Back to the session that has written it, with the conflict in its files.

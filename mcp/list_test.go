@@ -121,7 +121,7 @@ var toolsets = map[mcp.Toolset]struct {
 	most  int
 }{
 	mcp.ToolsetCore:      {"pool_cancel pool_explain pool_fan_out pool_list_tasks pool_result pool_retry pool_run pool_session_metrics pool_status pool_submit pool_wait", 12_000},
-	mcp.ToolsetChains:    {"pool_auto pool_auto_with_hints pool_cancel_chain pool_chain pool_chain_result pool_fan_out_chains pool_invoke_workflow pool_route pool_route_with_hints pool_submit_chain pool_workflow_list", 14_200},
+	mcp.ToolsetChains:    {"pool_auto pool_auto_with_hints pool_cancel_chain pool_chain pool_chain_result pool_fan_out_chains pool_invoke_workflow pool_route pool_route_with_hints pool_submit_chain pool_workflow_list", 14_400},
 	mcp.ToolsetSkills:    {"pool_skill_add pool_skill_eject pool_skill_get pool_skill_list pool_skill_remove pool_skill_run pool_skill_save", 7_000},
 	mcp.ToolsetSlots:     {"pool_claim pool_configure_slot pool_drain pool_find_slots pool_pause pool_resume pool_scale_down pool_scale_up pool_set_target_slots", 5_000},
 	mcp.ToolsetMessages:  {"pool_broadcast pool_peek_messages pool_read_messages pool_send_message", 3_000},

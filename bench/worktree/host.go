@@ -283,7 +283,7 @@ func (h *host) merge(ctx context.Context, a *agent, work, branch string) {
 	case err == nil && r.Merged:
 		l.Op, l.Before, l.After = check.OpMerged, r.Before, r.After
 		h.say(l)
-	case err == nil, errors.Is(err, worktree.ErrConflict), errors.Is(err, worktree.ErrCheckedOut), errors.Is(err, worktree.ErrInTheWay), errors.Is(err, worktree.ErrMoved), errors.Is(err, worktree.ErrCheckFailed):
+	case err == nil, errors.Is(err, worktree.ErrConflict), errors.Is(err, worktree.ErrCheckedOut), errors.Is(err, worktree.ErrInTheWay), errors.Is(err, worktree.ErrUnrelated), errors.Is(err, worktree.ErrMoved), errors.Is(err, worktree.ErrCheckFailed):
 	default:
 		h.fail("P8: merge %+v: %v", m, err)
 	}

@@ -189,7 +189,7 @@ func (w *Witness) Died(ctx context.Context) error {
 		if p.inv != nil {
 			w.must(p, p.inv.without(p.doing), "what was there before the kill")
 		}
-		inv, err := Scan(ctx, root, p.clone, nil)
+		inv, err := Scan(ctx, root, p.clone || ownRepo(root), nil)
 		switch {
 		case err == nil:
 			w.must(p, inv, "what was there after the kill")
@@ -279,7 +279,8 @@ func (w *Witness) held(ctx context.Context, have *reached, add func(string, ...a
 		if _, err := os.Lstat(filepath.Join(root, ".git")); err != nil {
 			continue
 		}
-		inv, err := Scan(ctx, root, p.clone, nil)
+		own := p.clone || ownRepo(root)
+		inv, err := Scan(ctx, root, own, nil)
 		if err != nil {
 			continue // then it holds nothing that can be found
 		}
@@ -289,23 +290,29 @@ func (w *Witness) held(ctx context.Context, have *reached, add func(string, ...a
 			have.blobs[e.Blob] = true
 		}
 		dir := w.objects
-		if p.clone {
+		if own {
 			if w.clones[root] == nil {
 				w.clones[root] = newObjects(root)
 			}
 			dir = w.clones[root]
 		}
-		var own []string
+		var known []string
 		for _, c := range inv.Tips {
 			have.commits[c] = true
 			if id, _ := commit(ctx, dir.dir, c); id != "" {
-				own = append(own, c) // not one of a nested repository
+				known = append(known, c) // not one of a nested repository
 			}
 		}
-		if err := dir.reach(ctx, own, have); err != nil {
+		if err := dir.reach(ctx, known, have); err != nil {
 			add("P6: something in a place is gone: %v", err)
 		}
 	}
+}
+
+// ownRepo tells whether somebody has made a repository of its own of a worktree.
+func ownRepo(root string) bool {
+	fi, err := os.Lstat(filepath.Join(root, ".git"))
+	return err == nil && fi.IsDir()
 }
 
 // begins checks that work began with what its commit has, and with nothing that
