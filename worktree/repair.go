@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/claudepool/claudepool/internal/git"
 )
@@ -201,7 +202,7 @@ func (p *Place) writeFiles() error {
 				continue
 			}
 		}
-		if err := removeAll(path); err != nil {
+		if err := errors.Join(p.distrustIndex(), removeAll(path)); err != nil {
 			return err
 		}
 		if !some {
@@ -212,6 +213,17 @@ func (p *Place) writeFiles() error {
 		}
 	}
 	return nil
+}
+
+// distrustIndex has git compare the text of all files with the index, whatever their
+// times say: a filter may have been set when they were added. For an index that is
+// older than a file git does so.
+func (p *Place) distrustIndex() error {
+	err := os.Chtimes(filepath.Join(p.gitDir, "index"), time.Time{}, time.Unix(1, 0))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // settingsBegin is between what git has set in a clone's config and what is of the

@@ -101,7 +101,7 @@ func TestSettingsOfOneWork(t *testing.T) {
 			p := acquire(t, m, test.kind)
 			begin(t, p, worktree.Work{ID: "one"})
 			const gitDir = "git=$(git rev-parse --git-dir)\n"
-			sh(t, p.Root(), gitDir+test.script+"\necho '* filter=x' >.gitattributes; echo important >newcode")
+			sh(t, p.Root(), gitDir+test.script+"\necho '* filter=x' >.gitattributes; echo important >newcode; touch -t 200101010000 .gitattributes newcode; git add -A")
 			if res := end(t, p); res.Files != 2 {
 				t.Errorf("%d files changed; want 2", res.Files)
 			}
