@@ -50,7 +50,9 @@ type Manager struct {
 	held   map[*Place]bool
 }
 
-// Open looks at the repository and makes the folder for its places.
+// Open looks at the repository and makes the folder for its places. Work that a
+// program which is no more has left open there is told of in the log, and stays
+// open until its place is acquired or cleaned, or the work is continued.
 func Open(ctx context.Context, o Options) (*Manager, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -70,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	if m.home, err = m.openHome(ctx); err != nil {
 		return nil, err
 	}
-	return m, nil
+	return m, m.tellStale(ctx)
 }
 
 // Validate finds what can be said of the options without the repository.

@@ -84,6 +84,30 @@ func (m *Manager) info(ctx context.Context, name string, kind Kind) (PlaceInfo, 
 	return info, nil
 }
 
+// tellStale tells of work that nobody is at any more.
+func (m *Manager) tellStale(ctx context.Context) error {
+	for _, kind := range []Kind{Worktree, Clone} {
+		numbers, err := m.numbers(kind)
+		if err != nil {
+			return err
+		}
+		for _, n := range numbers {
+			p, err := m.find(placeName(kind, n), kind)
+			if err != nil || p.mark.Work == nil {
+				continue // it is told of when it is to be used
+			}
+			has, err := m.taken(ctx, p.name)
+			if err != nil {
+				return err
+			}
+			if !has {
+				m.log.WarnContext(ctx, "work was left open by a program that has ended; it is saved when its place is used or cleaned", "place", p.root, "work", p.mark.Work.ID, "since", p.mark.Used)
+			}
+		}
+	}
+	return nil
+}
+
 // taken reports whether a living program has a place.
 func (m *Manager) taken(ctx context.Context, name string) (bool, error) {
 	lock, err := m.tryLock(ctx, name)

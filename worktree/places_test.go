@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -72,6 +73,24 @@ func TestP6KilledProgramLosesNothing(t *testing.T) {
 			t.Errorf("result %+v; want the commit and the leftovers", res)
 		}
 	})
+}
+
+func TestOpenTellsOfWorkThatWasLeftOpen(t *testing.T) {
+	t.Parallel()
+	repo, home := newRepo(t), filepath.Join(realTemp(t), "home")
+	owner, root := startRole(t, "work", repo, home, string(worktree.Worktree), "first")
+	told := func() string {
+		var log strings.Builder
+		open(t, worktree.Options{Repo: repo, Home: home, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		return log.String()
+	}
+	if got := told(); got != "" {
+		t.Errorf("of a place in use it tells %q", got)
+	}
+	kill(t, owner)
+	if got := told(); !strings.Contains(got, "place="+root) || !strings.Contains(got, "work=first") {
+		t.Errorf("of a place whose program was killed it tells %q", got)
+	}
 }
 
 func TestBeginEndsWhatWasLeftOpenElsewhere(t *testing.T) {
