@@ -46,7 +46,7 @@ func Name(path string) string {
 // Inventory is what is in a place.
 type Inventory struct {
 	Files  []Entry  `json:"files"`            // in the working tree, except ignored ones
-	Staged []Entry  `json:"staged,omitempty"` // in the index, and not so in Files
+	Staged []Entry  `json:"staged,omitempty"` // in the index, and not so in Files or, under any name, in HEAD
 	Tips   []string `json:"tips,omitempty"`   // commits from which all can be reached
 	Head   string   `json:"head,omitempty"`
 }
@@ -83,13 +83,19 @@ func Scan(ctx context.Context, root string, clone bool, refs []string) (*Invento
 	for _, e := range inv.Files {
 		have[content(e)] = true
 	}
-	for _, e := range index {
-		if !have[content(e)] && e.Blob != emptyBlob && e.Mode != "160000" {
-			inv.Staged = append(inv.Staged, e)
-		}
-	}
 	if inv.Head, err = commit(ctx, root, "HEAD"); err != nil {
 		return nil, err
+	}
+	committed, err := readTree(ctx, root, inv.Head)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range index {
+		// What HEAD has under another name was given a name, and not written.
+		named := committed[Entry{Mode: e.Mode, Blob: e.Blob}]
+		if !have[content(e)] && !named && e.Blob != emptyBlob && e.Mode != "160000" {
+			inv.Staged = append(inv.Staged, e)
+		}
 	}
 	inv.Tips, err = tips(ctx, root, clone, refs)
 	if err != nil {
@@ -245,6 +251,21 @@ func readIndex(ctx context.Context, dir string) (all []Entry, err error) {
 		}
 	}
 	return all, nil
+}
+
+// readTree returns the files that a commit has, without their names.
+func readTree(ctx context.Context, dir, commit string) (map[Entry]bool, error) {
+	all := map[Entry]bool{}
+	if commit == "" {
+		return all, nil
+	}
+	out, err := git(ctx, dir, nil, "ls-tree", "-r", "-z", commit)
+	for line := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
+		if f := strings.Fields(line); len(f) > 3 {
+			all[Entry{Mode: f[0], Blob: f[2]}] = true
+		}
+	}
+	return all, err
 }
 
 // commit resolves a name, to nothing if there is none.
