@@ -319,7 +319,7 @@ func fullResult(t *testing.T) *claudepool.TaskResult {
 		},
 		Steps: []claudepool.StepResult{{
 			Name: "one", State: claudepool.StepCompleted, Outcome: claudepool.OutcomeOK, TaskID: "x.one", Output: "o\n\U0001F600",
-			Vars: map[string]string{"v": "w"}, Partial: "p", Items: []claudepool.StepResult{{Name: "0", Vars: map[string]string{"i": "j"}, Cost: 4}},
+			Vars: map[string]string{"v": "w"}, Partial: "p", Branch: "claude-pool/s", Items: []claudepool.StepResult{{Name: "0", Vars: map[string]string{"i": "j"}, Cost: 4}},
 			Recovered: true, Resumed: true, Reason: "r", SlotID: "slot-0", Cost: 9, Attempts: 2, Started: at(1), Ended: at(2),
 		}},
 	}
