@@ -276,6 +276,7 @@ func TestAPoolThatIsNotLoggedInFailsNothingThatAnotherCanRun(t *testing.T) {
 			time.Sleep(time.Second)
 			return echo(ctx, a, p, emit)
 		}}})
+		synctest.Wait() // until its slot is there to be seen
 		var ids []claudepool.TaskID
 		for range 100 {
 			ids = append(ids, submit(t, bad, claudepool.Task{Prompt: "x", Retry: claudepool.RetryPolicy{Max: 10}}))
