@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -388,8 +389,8 @@ func (r *running) reap() error {
 		}
 		r.l.witness.Said(l)
 		closed = closed || l.Op == check.OpClosed || l.Op == check.OpFailed
-		if l.Op == check.OpEnded {
-			r.l.works = append(r.l.works, l.Work)
+		if l.Op == check.OpEnded { // once, or two would go on with it
+			r.l.works = append(slices.DeleteFunc(r.l.works, func(w string) bool { return w == l.Work }), l.Work)
 		}
 	}
 	if n := len(r.l.works); n > 30 {
