@@ -62,7 +62,7 @@ type places struct {
 
 func (o places) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d places, %d recovery refs", len(o.Places), len(o.Recoveries))
+	fmt.Fprintf(&b, "places: %d, recovery refs: %d", len(o.Places), len(o.Recoveries))
 	for _, p := range o.Places {
 		fmt.Fprintf(&b, "\n%s %s %s, used %s", p.Name, p.Kind, p.State, p.Used.Format("2006-01-02 15:04"))
 		if p.Work != "" {
