@@ -13,13 +13,16 @@ import (
 
 // halfMade leaves the git folder of a worktree as a "git worktree add" does that
 // is killed at some moment.
-func halfMade(t *testing.T, repo, name, root, head, commondir string) string {
+func halfMade(t *testing.T, repo, name, root, head, commondir, log string) string {
 	t.Helper()
 	dir := filepath.Join(repo, ".git", "worktrees", name)
 	write(t, filepath.Join(dir, "locked"), "initializing")
 	write(t, filepath.Join(dir, "gitdir"), filepath.Join(root, ".git")+"\n")
 	write(t, filepath.Join(dir, "HEAD"), head)
 	write(t, filepath.Join(dir, "commondir"), commondir)
+	if log != "" {
+		write(t, filepath.Join(dir, "logs", "HEAD"), log)
+	}
 	return dir
 }
 
@@ -27,9 +30,11 @@ const zeroHEAD = "0000000000000000000000000000000000000000\n"
 
 func TestHalfMadeWorktreesAreRemoved(t *testing.T) {
 	t.Parallel()
-	for name, left := range map[string][2]string{
-		"HEAD is zero":       {zeroHEAD, "../..\n"},
-		"commondir is empty": {zeroHEAD, ""},
+	for name, left := range map[string][3]string{
+		"HEAD is zero":               {zeroHEAD, "../..\n"},
+		"commondir is empty":         {zeroHEAD, ""},
+		"HEAD is zero, and logged":   {zeroHEAD, "../..\n", "0 1 where it was to go\n"},
+		"HEAD and commondir are not": {"", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -41,8 +46,8 @@ func TestHalfMadeWorktreesAreRemoved(t *testing.T) {
 			places := filepath.Dir(p.Root())
 
 			// One that a program of ours left, while another still has its places.
-			ours := halfMade(t, repo, "worktree-7", filepath.Join(places, "worktree-7"), left[0], left[1])
-			inMerge := halfMade(t, repo, "claude-pool-check", filepath.Join(places, "merge", "0123", "scratch-1", "claude-pool-check"), left[0], left[1])
+			ours := halfMade(t, repo, "worktree-7", filepath.Join(places, "worktree-7"), left[0], left[1], left[2])
+			inMerge := halfMade(t, repo, "claude-pool-check", filepath.Join(places, "merge", "0123", "scratch-1", "claude-pool-check"), left[0], left[1], left[2])
 			if err := os.MkdirAll(filepath.Join(places, "merge", "0123"), 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -53,14 +58,14 @@ func TestHalfMadeWorktreesAreRemoved(t *testing.T) {
 				}
 			}
 
-			ours = halfMade(t, repo, "worktree-7", filepath.Join(places, "worktree-7"), left[0], left[1])
+			ours = halfMade(t, repo, "worktree-7", filepath.Join(places, "worktree-7"), left[0], left[1], left[2])
 			release(t, acquire(t, other, worktree.Worktree))
 			if _, err := os.Lstat(ours); !os.IsNotExist(err) {
 				t.Errorf("it is still there after Acquire: %v", err)
 			}
 
 			// One that an agent left in a place: it is there as long as that is in use.
-			inner := halfMade(t, repo, "inner", filepath.Join(p.Root(), "wt", "inner"), left[0], left[1])
+			inner := halfMade(t, repo, "inner", filepath.Join(p.Root(), "wt", "inner"), left[0], left[1], left[2])
 			write(t, filepath.Join(p.Root(), "wt", "inner", "file"), "inner\n")
 			if left[1] != "" { // with that nobody can do anything until the place is free
 				release(t, acquire(t, open(t, worktree.Options{Repo: repo, Home: home}), worktree.Worktree))
@@ -81,10 +86,10 @@ func TestWorktreesOfOthersAreNotRepaired(t *testing.T) {
 	m := open(t, worktree.Options{Repo: repo, Home: home})
 	p := acquire(t, m, worktree.Worktree)
 	// Somebody else's, and one whose files somebody may have worked on.
-	theirs := halfMade(t, repo, "theirs", filepath.Join(realTemp(t), "theirs"), zeroHEAD, "../..\n")
-	used := halfMade(t, repo, "used", filepath.Join(filepath.Dir(p.Root()), "worktree-8"), zeroHEAD, "../..\n")
+	theirs := halfMade(t, repo, "theirs", filepath.Join(realTemp(t), "theirs"), zeroHEAD, "../..\n", "")
+	used := halfMade(t, repo, "used", filepath.Join(filepath.Dir(p.Root()), "worktree-8"), zeroHEAD, "../..\n", "")
 	write(t, filepath.Join(used, "index"), "")
-	whole := halfMade(t, repo, "whole", filepath.Join(filepath.Dir(p.Root()), "worktree-9"), sh(t, repo, "git rev-parse HEAD")+"\n", "../..\n")
+	whole := halfMade(t, repo, "whole", filepath.Join(filepath.Dir(p.Root()), "worktree-9"), sh(t, repo, "git rev-parse HEAD")+"\n", "../..\n", "")
 	release(t, acquire(t, open(t, worktree.Options{Repo: repo, Home: home}), worktree.Worktree))
 	for _, dir := range []string{theirs, used, whole} {
 		if text, err := os.ReadFile(filepath.Join(dir, "locked")); err != nil || strings.TrimSpace(string(text)) != "initializing" {

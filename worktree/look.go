@@ -269,7 +269,7 @@ func deadLink(dir string) bool {
 		return false
 	}
 	_, err := os.Stat(to)
-	return errors.Is(err, fs.ErrNotExist)
+	return errors.Is(err, fs.ErrNotExist) || err != nil && notFolder(err)
 }
 
 // addDirs adds a folder and those above it.

@@ -65,13 +65,21 @@ func (p *Place) remakeClone(ctx context.Context) (again bool, err error) {
 	if fi, err := os.Lstat(p.root); p.kind != Clone || err != nil || !fi.IsDir() {
 		return false, nil
 	}
-	if _, err := os.Lstat(p.gitDir); errors.Is(err, fs.ErrNotExist) {
-		if _, err := p.m.quiet(p.m.git.In(p.root)).Run(ctx, "init", "--quiet", "--template="); err != nil {
-			return false, err
+	switch fi, err := os.Lstat(p.gitDir); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil || !fi.IsDir():
+		return false, nil // readMark says what is wrong
+	default:
+		if _, err := readMark(p.gitDir, p.root); !errors.Is(err, fs.ErrNotExist) {
+			return false, nil
 		}
 	}
-	if _, err := readMark(p.gitDir, p.root); !errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	if err := removeAll(filepath.Join(p.gitDir, "commondir")); err != nil { // it would lead elsewhere
+		return false, err
+	}
+	// Of a repository that is whole it changes nothing.
+	if _, err := p.m.quiet(p.m.git.In(p.root)).Run(ctx, "init", "--quiet", "--template="); err != nil {
+		return false, err
 	}
 	p.m.log.WarnContext(ctx, "somebody has removed the git folder of a clone", "place", p.name)
 	p.tidy = false
@@ -116,6 +124,9 @@ func (s *salvage) ownRepository(ctx context.Context) error {
 	}
 	c := s.p.checkout()
 	b, err := c.below(ctx, "")
+	if _, broken := errors.AsType[*brokenError](err); broken {
+		return s.brokenRepository(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -139,6 +150,35 @@ func (s *salvage) ownRepository(ctx context.Context) error {
 		return err
 	}
 	return s.p.repairLink()
+}
+
+// brokenRepository keeps as files what is in such a repository that git cannot read,
+// as one is that was half made or half removed.
+func (s *salvage) brokenRepository(ctx context.Context) error {
+	c := s.p.checkout()
+	plain := filepath.Join(c.root, plainGit)
+	if err := errors.Join(os.Rename(filepath.Join(c.root, ".git"), plain), s.p.repairLink()); err != nil {
+		return err
+	}
+	var v view
+	var err error
+	if v.head, err = c.head(ctx); err != nil {
+		return err
+	}
+	err = filepath.WalkDir(plain, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			name, _ := filepath.Rel(c.root, path)
+			v.entries = append(v.entries, entry{path: filepath.ToSlash(name), index: '?', tree: '?'})
+		}
+		return err
+	})
+	if err == nil {
+		err = s.files(ctx, s.p.source(), v, "a git folder of the place that git cannot read, as "+plainGit)
+	}
+	if err != nil {
+		return err
+	}
+	return c.discard(plain)
 }
 
 // ownNames are of what a clone has in its git folder from one work to the next, or

@@ -150,6 +150,8 @@ func TestP6GitFolderOfThePlaceIsMadeAnew(t *testing.T) {
 	}{
 		{"removed", "rm -rf .git", []string{"left"}},
 		{"made anew", "rm -rf .git; " + initial, []string{"left", "secret"}},
+		{"made anew and broken", "rm -rf .git; git init -q; rm .git/HEAD", []string{"left"}},
+		{"made anew, with a worktree where a link was", `mkdir in; git update-index --add --cacheinfo "160000,$(git rev-parse HEAD),in"; git commit -qm link; rmdir in; rm -rf .git; ` + initial + `; git worktree add -q --detach in; echo k >in/k`, []string{"left", "k"}},
 		{"made anew, nothing committed", "rm -rf .git; git init -q; echo staged >t; git add t; echo changed >t", []string{"left", "changed", "staged"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -233,6 +235,34 @@ func TestCloneThatWasNotFinished(t *testing.T) {
 	if p.Name() != "clone-1" {
 		t.Errorf("the place is %s", p.Name())
 	}
+}
+
+// TestCloneBesideWhoWrites has a file of the repository vanish while it is cloned.
+func TestCloneBesideWhoWrites(t *testing.T) {
+	repo, bin := newRepo(t), realTemp(t)
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Skip("needs git: ", err)
+	}
+	write(t, filepath.Join(bin, "git"), `#!/bin/sh
+case " $* " in *' clone '*)
+	if ! test -e `+bin+`/once; then
+		touch `+bin+`/once
+		for to; do :; done
+		mkdir -p "$to/.git/objects"
+		echo "fatal: hardlink different from source at '$to/.git/objects/3b/tmp_obj_XJEiZB'" >&2
+		exit 128
+	fi
+esac
+exec `+git+` "$@"
+`)
+	if err := os.Chmod(filepath.Join(bin, "git"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	p := acquire(t, open(t, worktree.Options{Repo: repo}), worktree.Clone)
+	begin(t, p, worktree.Work{ID: "work"})
+	sh(t, bin, "test -e once")
 }
 
 // TestP6KeepsWhateverIsSet has the person have settings that stand in the way of

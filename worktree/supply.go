@@ -257,13 +257,26 @@ func hasCommit(ctx context.Context, r git.Repo, commit string) (bool, error) {
 	return line == "commit", err
 }
 
+// cloneTries is how often a clone is begun that a file has vanished under.
+const cloneTries = 10
+
 // cloneQuietly clones a repository on this disk, with its remotes in place of
 // itself, no branch, HEAD at a commit, and nothing checked out.
 func (m *Manager) cloneQuietly(ctx context.Context, from, to, head string) error {
 	const self = "claude-pool"
 	r := m.quiet(m.git.In("")).WithoutHooks()
-	if _, err := r.Run(ctx, "clone", "--quiet", "--local", "--no-checkout", "--no-tags", "--template=", "--origin", self, from, to); err != nil {
-		return err
+	for try := 1; ; try++ {
+		_, err := r.Run(ctx, "clone", "--quiet", "--local", "--no-checkout", "--no-tags", "--template=", "--origin", self, from, to)
+		if err == nil {
+			break
+		}
+		// It links all files of the objects, also those that somebody is just writing.
+		if try == cloneTries || !strings.Contains(err.Error(), "tmp_") {
+			return err
+		}
+		if err := removeAll(to); err != nil {
+			return err
+		}
 	}
 	r = m.pin(filepath.Join(to, ".git"), to)
 	for _, args := range [][]string{
