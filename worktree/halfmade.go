@@ -112,22 +112,32 @@ func (m *Manager) halfMade(gitDir string, in []string) bool {
 		_, err := os.Lstat(filepath.Join(m.home, filepath.Join(in...)))
 		return errors.Is(err, fs.ErrNotExist) // or it is known by its mark
 	}
-	there := func(name string) bool {
-		_, err := os.Lstat(filepath.Join(gitDir, name))
-		return !errors.Is(err, fs.ErrNotExist)
+	if neverMade(gitDir) {
+		return true
 	}
-	if there("index") {
+	for _, used := range []string{"index", "logs"} {
+		if _, err := os.Lstat(filepath.Join(gitDir, used)); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	for _, needed := range []string{"HEAD", "commondir"} {
+		text, err := readIfThere(filepath.Join(gitDir, needed))
+		if err == nil && len(bytes.TrimSpace(text)) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// neverMade reports whether HEAD of a worktree has never been anywhere, though its
+// log may say where it was to go.
+func neverMade(gitDir string) bool {
+	if _, err := os.Lstat(filepath.Join(gitDir, "index")); !errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
-	head, err := readIfThere(filepath.Join(gitDir, "HEAD"))
-	if err != nil {
-		return false
-	}
-	if text := strings.TrimSpace(string(head)); text != "" && strings.Trim(text, "0") == "" {
-		return true // it has never been anywhere, though its log may say where it was to go
-	}
-	commondir, err := readIfThere(filepath.Join(gitDir, "commondir"))
-	return err == nil && !there("logs") && (len(bytes.TrimSpace(head)) == 0 || len(bytes.TrimSpace(commondir)) == 0)
+	head, err := os.ReadFile(filepath.Join(gitDir, "HEAD"))
+	text := strings.TrimSpace(string(head))
+	return err == nil && text != "" && strings.Trim(text, "0") == ""
 }
 
 // tryLockOf takes the lock that whoever makes a worktree at a path in our home

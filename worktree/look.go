@@ -253,8 +253,8 @@ func (c checkout) dropDeadLinks(gitlinks map[string]string) error {
 }
 
 // dropDeadLink removes the .git file of a folder if it leads to a git folder that is
-// gone, as a git that was killed while it removed a worktree leaves it. What is
-// beside it are files like any others then.
+// gone or half made, as a git that was killed while it removed or made a worktree
+// leaves it. What is beside it are files like any others then.
 func (c checkout) dropDeadLink(dir string) error {
 	if c.foreign || c.passive || !deadLink(dir) {
 		return nil
@@ -262,14 +262,15 @@ func (c checkout) dropDeadLink(dir string) error {
 	return os.Remove(filepath.Join(dir, ".git"))
 }
 
-// deadLink reports whether the .git of a folder leads to one that is not there.
+// deadLink reports whether the .git of a folder leads to one that is not there, or
+// was not made to its end.
 func deadLink(dir string) bool {
 	to := gitFolder(dir)
-	if to == "" {
+	if to == "" || to == filepath.Join(dir, ".git") {
 		return false
 	}
 	_, err := os.Stat(to)
-	return errors.Is(err, fs.ErrNotExist) || err != nil && notFolder(err)
+	return errors.Is(err, fs.ErrNotExist) || err != nil && notFolder(err) || neverMade(to)
 }
 
 // addDirs adds a folder and those above it.

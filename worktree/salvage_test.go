@@ -83,6 +83,7 @@ b'; printf x3 >'"q"'; printf x4 >'ü ö'; printf x5 >"$(printf 'bad\377utf')"; p
 	{name: "link to a commit that its repository does not have", script: emptyLink + `git checkout -q -b other; rmdir n; git init -q n; cd n; echo c >c; git add c; ` + who + ` git commit -qm c`, kept: []string{"c"}, recovered: true},
 	{name: "link to a repository that is gone", script: innerWorktree + `echo k >in/w/k; rm -r "$(git -C in/w rev-parse --git-dir)"`, kept: []string{"k"}, recovered: true},
 	{name: "worktree inside whose git folder is gone", script: `git worktree add -q --detach in; rm -r "$(git -C in rev-parse --git-dir)"; echo k >in/k`, kept: []string{"k"}},
+	{name: "worktree inside that is half made", script: `git worktree add -q --detach in; g="$(git -C in rev-parse --git-dir)"; rm "$g/index"; echo 0000000000000000000000000000000000000000 >"$g/HEAD"; echo k >in/k`, kept: []string{"k"}},
 	{name: "worktree inside that is half removed", script: `git worktree add -q --detach in; rm -r "$(git -C in rev-parse --git-dir)"; find in -mindepth 1 ! -name .git -delete`},
 	{name: "history of its own", script: `echo o >o; git add o; git checkout -q --orphan fresh; git commit -qm o; git checkout -q -B claude-pool/work`, kept: []string{"o"}},
 	{name: "shallow clone", script: `git clone -q --depth 1 "file://$PWD" n 2>/dev/null; cd n; echo s >s; git add s; ` + who + ` git commit -qm s; echo u >u`, kept: []string{"s", "u"}, recovered: true},
