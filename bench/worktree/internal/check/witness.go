@@ -395,6 +395,10 @@ func (w *Witness) refs(ctx context.Context) (map[string]string, error) {
 // gitsOwn are the parts of a repository that others than the person change.
 var gitsOwn = []string{"objects", "refs", "packed-refs", "packed-refs.lock", "packed-refs.new", "logs", "worktrees", "FETCH_HEAD", "gc.log", "gc.pid", "info/refs"}
 
+// beingMade begins the names of what a program that was killed had begun to make
+// there. It goes when the next one starts.
+const beingMade = "claudepool-new-"
+
 // persons reads all that is the person's: the checkout, its index, HEAD, config
 // and hooks, and what is outside.
 func (w *Witness) persons() (map[string]string, error) {
@@ -404,7 +408,7 @@ func (w *Witness) persons() (map[string]string, error) {
 			if err != nil {
 				return err
 			}
-			if rel, err := filepath.Rel(filepath.Join(w.repo, ".git"), full); err == nil && slices.Contains(gitsOwn, filepath.ToSlash(rel)) {
+			if rel, err := filepath.Rel(filepath.Join(w.repo, ".git"), full); err == nil && (slices.Contains(gitsOwn, filepath.ToSlash(rel)) || strings.HasPrefix(rel, beingMade)) {
 				if d.IsDir() {
 					return fs.SkipDir
 				}
