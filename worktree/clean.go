@@ -230,11 +230,17 @@ func (m *Manager) branches(ctx context.Context) (all []workBranch, open map[stri
 		}
 		all = append(all, workBranch{part[0], part[1], time.Unix(sec, 0)})
 	}
-	open = make(map[string]bool)
+	open, err = m.openBranches()
+	return all, open, err
+}
+
+// openBranches returns the branches of work that has begun in a place and not ended.
+func (m *Manager) openBranches() (map[string]bool, error) {
+	open := make(map[string]bool)
 	for _, kind := range []Kind{Worktree, Clone} {
 		numbers, err := m.numbers(kind)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, n := range numbers {
 			if p, err := m.find(placeName(kind, n), kind); err == nil && p.mark.Work != nil {
@@ -242,7 +248,7 @@ func (m *Manager) branches(ctx context.Context) (all []workBranch, open map[stri
 			}
 		}
 	}
-	return all, open, nil
+	return open, nil
 }
 
 // cleanBranches removes branches whose work is done.
@@ -285,7 +291,14 @@ func (m *Manager) cleanBranches(ctx context.Context, branches []workBranch, open
 			k := m.newKeeper("", id)
 			k.dry = o.DryRun
 			if err = m.keepTip(ctx, k, b.ref, b.tip, target, "commits of a branch that was merged in another form"); err == nil && !o.DryRun {
-				gone, err = c.deleteBranch(ctx, b, id)
+				// In a clone nothing is checked out that would tell of work begun meanwhile.
+				var now map[string]bool
+				if now, err = m.openBranches(); err == nil && now[b.ref] {
+					continue
+				}
+				if err == nil {
+					gone, err = c.deleteBranch(ctx, b, id)
+				}
 			}
 			if err == nil && gone {
 				all = append(all, Removal{Branch: strings.TrimPrefix(b.ref, "refs/heads/"), Why: fmt.Sprintf(how, name), Recovery: k.refs})

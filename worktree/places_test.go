@@ -369,6 +369,23 @@ git worktree add -q ../co3 claude-pool/bisecting; cd ../co3; git bisect start HE
 	}
 }
 
+func TestP6CleanSparesABranchThatIsContinuedMeanwhile(t *testing.T) {
+	t.Parallel()
+	kinds(t, func(t *testing.T, kind worktree.Kind) {
+		repo := newRepo(t)
+		m := open(t, worktree.Options{Repo: repo})
+		p := acquire(t, m, kind)
+		begin(t, p, worktree.Work{ID: "work"})
+		end(t, p)
+		clean(t, m, worktree.CleanOptions{Spare: func(string) bool {
+			begin(t, p, worktree.Work{ID: "work", From: "work"})
+			return false
+		}})
+		sh(t, repo, "git rev-parse --verify claude-pool/work")
+		release(t, p)
+	})
+}
+
 func TestRecoveriesExpire(t *testing.T) {
 	t.Parallel()
 	repo, home := newRepo(t), filepath.Join(realTemp(t), "home")
