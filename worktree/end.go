@@ -210,7 +210,10 @@ func (p *Place) keepBranch(ctx context.Context, k *keeper, v view) error {
 	if err != nil || found {
 		return err
 	}
-	at := w.Base
+	at, err := p.firm(ctx)
+	if err != nil {
+		return err
+	}
 	if v.head != "" {
 		if grown, err := p.repo.Succeeds(ctx, "merge-base", "--is-ancestor", w.Base, v.head); err == nil && grown {
 			at = v.head
@@ -390,11 +393,20 @@ func (p *Place) detach(ctx context.Context, v view) error {
 }
 
 // firm returns a commit to be at when HEAD has none.
-func (p *Place) firm(ctx context.Context) (string, error) {
+func (p *Place) firm(ctx context.Context) (at string, err error) {
 	if w := p.mark.Work; w != nil {
-		return w.Base, nil
+		at = w.Base
+	} else if at, err = p.m.commit(ctx, cmp.Or(p.m.o.Base, "HEAD")); err != nil {
+		return "", err
 	}
-	return p.m.commit(ctx, cmp.Or(p.m.o.Base, "HEAD"))
+	if p.kind == Clone { // of which somebody may have made another repository
+		has, err := hasCommit(ctx, p.repo, at)
+		if err == nil && !has {
+			err = fetchCommit(ctx, p.repo, p.m.names.common, at)
+		}
+		return at, err
+	}
+	return at, nil
 }
 
 // forgetHistory empties the list of where HEAD has been. It is all on refs, and the

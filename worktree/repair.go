@@ -20,8 +20,7 @@ import (
 // from us, or comes to the next. Where the folder or its git folder has become
 // another's, or a link to one, nothing is touched.
 func (p *Place) repair(ctx context.Context) error {
-	again, err := p.remakeClone(ctx)
-	if err != nil {
+	if err := p.remakeClone(ctx); err != nil {
 		return err
 	}
 	if _, err := readMark(p.gitDir, p.root); err != nil {
@@ -50,9 +49,6 @@ func (p *Place) repair(ctx context.Context) error {
 	if err := errors.Join(p.writeFiles(), p.repairLink()); err != nil {
 		return err
 	}
-	if again {
-		return p.fetchFirm(ctx)
-	}
 	if p.ownRepository() {
 		p.tidy = false
 	}
@@ -61,38 +57,29 @@ func (p *Place) repair(ctx context.Context) error {
 
 // remakeClone makes the git folder of a clone ours again where somebody has removed
 // it, also if they have made another. It has no commit of the person's then.
-func (p *Place) remakeClone(ctx context.Context) (again bool, err error) {
+func (p *Place) remakeClone(ctx context.Context) error {
 	if fi, err := os.Lstat(p.root); p.kind != Clone || err != nil || !fi.IsDir() {
-		return false, nil
+		return nil
 	}
 	switch fi, err := os.Lstat(p.gitDir); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil || !fi.IsDir():
-		return false, nil // readMark says what is wrong
+		return nil // readMark says what is wrong
 	default:
 		if _, err := readMark(p.gitDir, p.root); !errors.Is(err, fs.ErrNotExist) {
-			return false, nil
+			return nil
 		}
 	}
 	if err := removeAll(filepath.Join(p.gitDir, "commondir")); err != nil { // it would lead elsewhere
-		return false, err
+		return err
 	}
 	// Of a repository that is whole it changes nothing.
 	if _, err := p.m.quiet(p.m.git.In(p.root)).Run(ctx, "init", "--quiet", "--template="); err != nil {
-		return false, err
+		return err
 	}
 	p.m.log.WarnContext(ctx, "somebody has removed the git folder of a clone", "place", p.name)
 	p.tidy = false
-	return true, errors.Join(noteHead(p.gitDir), p.writeMark())
-}
-
-// fetchFirm brings a commit into a clone for HEAD to be at.
-func (p *Place) fetchFirm(ctx context.Context) error {
-	at, err := p.firm(ctx)
-	if err == nil {
-		err = fetchCommit(ctx, p.repo, p.m.names.common, at)
-	}
-	return err
+	return errors.Join(noteHead(p.gitDir), p.writeMark())
 }
 
 // deepen brings into a clone that was made shallow the history that the person's
